@@ -1,1 +1,35 @@
-//! .
+//! The port between the engine and whatever extends it.
+//!
+//! Each extension point (hook) has a request, a verdict, one Rust trait, a rule by which the answers of several
+//! implementors combine, and a rule for failures. A hook call is a [`tower::Service`]; permits and deadlines are layers
+//! over it, and an embedding server can add its own. WASM plugins implement the same services as native Rust does.
+//!
+//! This crate knows neither wasmtime nor HTTP nor SQL, and nothing in it has a side effect: implementors answer, the
+//! engine acts.
+
+mod call;
+mod combine;
+mod directory;
+mod escrow;
+mod fault;
+mod gate;
+mod layers;
+mod record;
+mod set;
+mod subject;
+mod template;
+
+pub use call::{Answer, Ask, Hook, HookKind, HookService, Scope, native};
+pub use combine::{Outcome, Undecided};
+pub use directory::{Directory, DirectoryHook, DirectoryRequest, DirectoryVerdict, SignIn};
+pub use escrow::{EscrowHook, EscrowKind, EscrowOperation, EscrowPolicy, EscrowRequest, EscrowVerdict, Requester};
+pub use fault::{Blame, FaultKind, PluginFault};
+pub use gate::{
+    BetaProgram, Denial, EnrollmentGate, EnrollmentMethod, EnrollmentRequest, GateHook, GateStage, GateVerdict,
+    Ownership, SoftwareUpdate,
+};
+pub use layers::{CallLimits, Deadline, DeadlineLayer, guarded};
+pub use record::{DecisionRecord, FailureRule};
+pub use set::{FixedHooks, HookSet, HookSetBuilder, HookSource, Implementor};
+pub use subject::{Device, Person};
+pub use template::{ProfileTemplate, RenderedProfile, TemplateHook, TemplateRequest};
