@@ -55,8 +55,18 @@ impl Fields {
         self.take(key, "data", Value::into_data)
     }
 
+    pub(crate) fn strings(&mut self, key: &'static str) -> Result<Option<Vec<String>>, FieldError> {
+        let read = |value: Value| value.into_array()?.into_iter().map(Value::into_string).collect();
+        self.take(key, "list of strings", read)
+    }
+
     pub(crate) fn dictionary(&mut self, key: &'static str) -> Result<Option<Dictionary>, FieldError> {
         self.take(key, "dictionary", Value::into_dictionary)
+    }
+
+    pub(crate) fn dictionaries(&mut self, key: &'static str) -> Result<Option<Vec<Dictionary>>, FieldError> {
+        let read = |value: Value| value.into_array()?.into_iter().map(Value::into_dictionary).collect();
+        self.take(key, "list of dictionaries", read)
     }
 
     pub(crate) fn secret_string(&mut self, key: &'static str) -> Result<Option<SecretString>, FieldError> {

@@ -14,6 +14,7 @@
 
 pub mod checkin;
 pub mod codec;
+pub mod command;
 pub mod connect;
 pub mod content_type;
 pub mod ddm;
@@ -22,10 +23,12 @@ mod fields;
 pub mod forbidden;
 pub mod machine_info;
 pub mod message;
+pub mod profile;
 pub mod secret;
 
 pub use checkin::{CheckIn, CheckInError};
 pub use codec::{DecodeError, Limits};
+pub use command::{Command, CommandError, Validated};
 pub use connect::{ErrorChainItem, Report, ReportError, ReportStatus};
 pub use enrollment::{Channel, EnrollmentKey, KeyError};
 pub use fields::FieldError;
