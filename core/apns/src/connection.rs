@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
@@ -17,7 +18,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -32,6 +33,14 @@ const ALPN_HTTP2: &[u8] = b"h2";
 
 /// APNs answers with at most one short JSON object.
 const ANSWER_LIMIT: usize = 16 * 1024;
+
+/// How many requests go out before the peer has said how many it allows. A peer may refuse what exceeds its limit even
+/// before the limit has reached us.
+const FIRST_STREAMS: usize = 1;
+
+/// After these many milliseconds the limit is looked at again on a new connection; by then the peer's settings have
+/// arrived, or the connection is too slow for it to matter.
+const LIMIT_LOOKS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000];
 
 type Io = TokioIo<AlertStream<TlsStream<TcpStream>>>;
 type Driver = http2::Connection<Io, Full<Bytes>, TokioExecutor>;
@@ -123,6 +132,7 @@ impl Connection {
             .keep_alive_interval(options.ping_interval)
             .keep_alive_timeout(options.ping_timeout)
             .keep_alive_while_idle(true)
+            .initial_max_send_streams(FIRST_STREAMS)
             .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
             .await
             .map_err(|error| alert.get().map_or_else(|| lost(&error), PushError::from_tls))?;
@@ -225,15 +235,26 @@ fn lost(error: &hyper::Error) -> PushError {
 /// none, so that a push finds out when that changes.
 async fn drive(mut driver: Driver, slots: Arc<Semaphore>, ceiling: usize, endpoint: String) {
     let mut granted = 0;
+    // The driver wakes for each request, but not for settings. Waiting pushes would not be let in until the first one is
+    // answered, so a new connection is also looked at by the clock.
+    let mut looks = LIMIT_LOOKS.into_iter().map(Duration::from_millis);
+    let mut next_look = looks.next().map(|wait| Box::pin(sleep(wait)));
     let end = poll_fn(|cx| {
         let poll = Pin::new(&mut driver).poll(cx);
-        let allowed = driver.current_max_send_streams().clamp(1, ceiling);
+        let limit = driver.current_max_send_streams();
+        let allowed = limit.clamp(1, ceiling);
         if allowed > granted {
             slots.add_permits(allowed - granted);
             granted = allowed;
         } else if allowed < granted {
             // Only free permits can be taken back; the rest follows at a later poll.
             granted -= slots.forget_permits(granted - allowed);
+        }
+        if limit != FIRST_STREAMS {
+            next_look = None;
+        }
+        while next_look.as_mut().is_some_and(|look| look.as_mut().poll(cx).is_ready()) {
+            next_look = looks.next().map(|wait| Box::pin(sleep(wait)));
         }
         poll
     })

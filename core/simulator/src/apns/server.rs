@@ -81,7 +81,6 @@ async fn serve(tcp: TcpStream, settings: Settings, shared: Arc<Shared>, mut orde
     let (stream, topic) = match ended {
         Ok(accepted) => accepted,
         Err(error) => {
-            shared.tally.refused_connections.fetch_add(1, Ordering::SeqCst);
             tracing::debug!(error = %error, "push service stand-in refused a connection");
             return;
         }
@@ -133,6 +132,8 @@ async fn handshake(tcp: TcpStream, settings: &Settings, shared: &Shared) -> io::
     let stream = match accept.await {
         Ok(stream) => stream,
         Err((error, mut stream)) => {
+            // Counted first: once the client has the alert, a test may look.
+            shared.tally.refused_connections.fetch_add(1, Ordering::SeqCst);
             // Closing a socket with unread data resets it, and the reset would overtake the alert that says why.
             stream.shutdown().await?;
             let mut rest = [0; 1024];
@@ -142,8 +143,13 @@ async fn handshake(tcp: TcpStream, settings: &Settings, shared: &Shared) -> io::
     };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let topic = certificates.first().and_then(topic_of);
-    let topic = topic.ok_or_else(|| io::Error::other("the client certificate names no topic"))?;
-    Ok((stream, topic))
+    match topic {
+        Some(topic) => Ok((stream, topic)),
+        None => {
+            shared.tally.refused_connections.fetch_add(1, Ordering::SeqCst);
+            Err(io::Error::other("the client certificate names no topic"))
+        }
+    }
 }
 
 fn topic_of(certificate: &CertificateDer<'_>) -> Option<String> {
