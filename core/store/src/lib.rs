@@ -1,1 +1,71 @@
-//! .
+//! The data of a Russet server: enrollments, queues, identities, escrow, plugins and decisions, on SQLite or PostgreSQL.
+//!
+//! This is the only crate that knows SQL. Its surface is [`Store`]: one method per operation, each of them one
+//! transaction, with plain types in and out. No statement, connection, transaction or closure shows.
+//!
+//! It deliberately does not know what the data means on the wire (payloads are bytes, persons and attributes are JSON),
+//! when a device may enroll (decisions come in as records), how a push is sent, or what time it is (every operation is
+//! told).
+//!
+//! # Invariants
+//!
+//! - An operation is answered after its transaction was committed, durably (`synchronous=FULL` on SQLite); a failed
+//!   one changed nothing.
+//! - A poll that finds nothing to deliver writes nothing.
+//! - Every row that belongs to a customer carries its tenant, and every lookup by a name from outside is within one.
+//! - Secrets are sealed to their tenant, kind and row; a sealed value that is changed or moved does not open.
+
+mod api_tokens;
+mod backend;
+mod certificates;
+mod challenges;
+mod commands;
+mod db;
+mod decisions;
+mod enrollments;
+mod entity;
+mod error;
+mod escrow;
+mod ids;
+mod maintenance;
+mod migration;
+mod page;
+mod plugins;
+mod profiles;
+mod push;
+mod push_certificates;
+mod secrets;
+mod store;
+mod tenants;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod vault;
+
+pub use api_tokens::ApiToken;
+pub use certificates::{CertificateRecord, NewCertificate};
+pub use challenges::{ChallengeRecord, Consumed, Issued, NewChallenge};
+pub use commands::{
+    CommandCounts, CommandRecord, Delivery, Enqueued, EntryRecord, EntryState, NewCommand, Poll, ReportStatus,
+    ReportWrite, Reported,
+};
+pub use decisions::{DecisionRecord, NewDecision};
+pub use enrollments::{
+    AuthenticateWrite, Channel, DeviceFacts, EnrollmentFilter, EnrollmentLookup, EnrollmentRecord, EnrollmentState,
+    PushState, Resolved, ResolvedCertificate, ResolvedEnrollment, TokenTarget, TokenUpdateWrite, TokenUpdated,
+    UserFacts,
+};
+pub use error::{DatabaseError, MasterKeyError, OpenError, StoreError};
+pub use escrow::EscrowKind;
+pub use ids::{
+    ApiTokenId, CertificateId, ChallengeId, DecisionId, EnrollmentId, EntryId, RevisionId, Sha256, TenantId,
+};
+pub use maintenance::{Purged, Retention};
+pub use page::{Cursor, MAX_PAGE, Page};
+pub use plugins::{ActivePlugins, NewRevision, PluginRecord, RevisionRecord, RevisionState};
+pub use profiles::Profile;
+pub use push::PushJob;
+pub use push_certificates::{PushCertificate, PushIdentity};
+pub use secrets::SecretKind;
+pub use store::{DEFAULT_TENANT, Store, StoreConfig};
+pub use tenants::Tenant;
+pub use vault::MasterKey;

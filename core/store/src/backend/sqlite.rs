@@ -1,0 +1,232 @@
+//! SQLite: one writer connection with group commit, and a pool of readers beside it.
+//!
+//! A commit that survives a power cut costs a sync of the disk, which takes longer than the statements. So the writer
+//! task runs the jobs that wait in one transaction, each inside a savepoint of its own (a job that fails takes only
+//! itself back), commits once, and only then answers them all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::{Body, BoxFuture};
+use crate::db::Db;
+use crate::error::StoreError;
+
+/// The most jobs that share one commit.
+const GROUP: usize = 256;
+
+/// How many jobs may wait before callers do.
+const QUEUE: usize = 4096;
+
+/// Connects to the file of `url`; the readers are told to refuse writes.
+pub(crate) async fn connect(
+    url: &str,
+    connections: u32,
+    acquire_timeout: Duration,
+    read_only: bool,
+) -> Result<DatabaseConnection, StoreError> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(acquire_timeout)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(move |options: SqliteConnectOptions| {
+            let options = options
+                .create_if_missing(!read_only)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .foreign_keys(true)
+                .busy_timeout(Duration::from_secs(10))
+                .statement_cache_capacity(256);
+            if read_only {
+                options.pragma("query_only", "ON")
+            } else {
+                options
+            }
+        });
+    Ok(Database::connect(options).await?)
+}
+
+/// One waiting operation.
+trait Job: Send {
+    /// Nobody waits for the answer any more.
+    fn abandoned(&self) -> bool;
+    /// Runs inside the savepoint; `false` takes the savepoint back.
+    fn run<'a>(&'a mut self, db: &'a Db) -> BoxFuture<'a, bool>;
+    /// Answers the caller, after the commit or its failure.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Waiting<I, T, F> {
+    input: I,
+    body: F,
+    result: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<I, T, F> Job for Waiting<I, T, F>
+where
+    I: Send + Sync,
+    T: Send,
+    F: Body<I, T>,
+{
+    fn abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn run<'a>(&'a mut self, db: &'a Db) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let result = (self.body)(db, &self.input).await;
+            let keep = result.is_ok();
+            self.result = Some(result);
+            keep
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let result = match (self.result, committed) {
+            // A body that failed is answered with its own error, whatever became of its neighbours.
+            (Some(Err(error)), _) | (Some(Ok(_)) | None, Err(error)) => Err(error),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (None, Ok(())) => Err(StoreError::Closed),
+        };
+        // The caller may have gone away: the write stands all the same.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// The handle of the writer task.
+pub(crate) struct Writer {
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    task: std::sync::Mutex<Option<JoinHandle<()>>>,
+    stop: Arc<Notify>,
+}
+
+impl Writer {
+    /// Starts the writer task on its connection. `pushes` is notified after a commit that asked for a push.
+    pub(crate) fn start(connection: DatabaseConnection, pushes: Arc<Notify>) -> Self {
+        let (jobs, waiting) = mpsc::channel(QUEUE);
+        let stop = Arc::new(Notify::new());
+        let task = tokio::spawn(run(connection, waiting, pushes, stop.clone()));
+        Self {
+            jobs,
+            task: std::sync::Mutex::new(Some(task)),
+            stop,
+        }
+    }
+
+    pub(crate) async fn write<I, T, F>(&self, input: I, body: F) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: Body<I, T>,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Waiting {
+            input,
+            body,
+            result: None,
+            reply,
+        });
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Finishes what waits, then closes the connection.
+    pub(crate) async fn close(&self) {
+        self.stop.notify_one();
+        let task = self.task.lock().ok().and_then(|mut task| task.take());
+        if let Some(task) = task
+            && task.await.is_err()
+        {
+            tracing::error!("store.writer ended by a panic");
+        }
+    }
+}
+
+async fn run(
+    connection: DatabaseConnection,
+    mut waiting: mpsc::Receiver<Box<dyn Job>>,
+    pushes: Arc<Notify>,
+    stop: Arc<Notify>,
+) {
+    let mut group = Vec::with_capacity(GROUP);
+    loop {
+        let received = tokio::select! {
+            received = waiting.recv_many(&mut group, GROUP) => received,
+            () = stop.notified() => {
+                // From here on senders are refused; what waits already is still written.
+                waiting.close();
+                continue;
+            }
+        };
+        if received == 0 {
+            break;
+        }
+        group.retain(|job| !job.abandoned());
+        if group.is_empty() {
+            continue;
+        }
+        let mut push = false;
+        let committed = commit(&connection, &mut group, &mut push).await;
+        if let Err(error) = &committed {
+            tracing::error!(store.jobs = group.len(), error = %error, "store.commit failed");
+        } else if push {
+            pushes.notify_one();
+        }
+        for job in group.drain(..) {
+            job.answer(committed.clone());
+        }
+    }
+    if let Err(error) = connection.close().await {
+        tracing::warn!(error = %error, "store.close failed");
+    }
+}
+
+/// Runs the jobs in one transaction. An error means that nothing of any of them was kept.
+async fn commit(
+    connection: &DatabaseConnection,
+    group: &mut [Box<dyn Job>],
+    push: &mut bool,
+) -> Result<(), StoreError> {
+    let immediate = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..Default::default()
+    };
+    let tx = connection.begin_with_options(immediate).await?;
+    if let [job] = group {
+        // Alone, the transaction itself is the savepoint.
+        let db = Db::tx(tx);
+        let keep = job.run(&db).await;
+        *push = keep && db.push_requested();
+        return finish(db, keep).await;
+    }
+    for job in group {
+        let db = Db::tx(tx.begin().await?);
+        let keep = job.run(&db).await;
+        *push |= keep && db.push_requested();
+        finish(db, keep).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+async fn finish(db: Db, keep: bool) -> Result<(), StoreError> {
+    let tx: DatabaseTransaction = db.into_tx().ok_or(StoreError::Closed)?;
+    if keep {
+        tx.commit().await?;
+    } else {
+        tx.rollback().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! Commands and queues for administration.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{CommandRecord, EntryRecord, EntryState, ReportStatus};
+use crate::db::{Row, ms, values};
+use crate::error::StoreError;
+use crate::ids::{EnrollmentId, EntryId, TenantId};
+use crate::page::{Cursor, Page, probe};
+use crate::store::Store;
+
+/// How many of a command's entries are in which state.
+pub type CommandCounts = BTreeMap<EntryState, u64>;
+
+const COMMAND: &str = "id, uuid, request_type, payload, profile_name, priority, not_before, expires_at, dedupe_key, \
+     created_by, warnings, created_at";
+
+const ENTRY: &str = "q.id, q.enrollment_id, c.uuid, c.request_type, q.state, q.priority, q.not_before, q.expires_at, \
+     q.attempts, q.defer_reason, q.created_at, q.sent_at, q.answered_at, q.finished_at, q.status, q.error_chain";
+
+impl Store {
+    /// A command of a tenant, and how its entries stand.
+    ///
+    /// # Errors
+    /// When the database fails or a row does not read back.
+    pub async fn command(
+        &self,
+        tenant: TenantId,
+        uuid: Uuid,
+    ) -> Result<Option<(CommandRecord, CommandCounts)>, StoreError> {
+        let row = self
+            .read()
+            .one(
+                format!("SELECT {COMMAND} FROM commands WHERE tenant_id = $1 AND uuid = $2"),
+                values![tenant, uuid],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let (id, command) = command_of(&row)?;
+        let rows = self
+            .read()
+            .all(
+                "SELECT state, COUNT(*) FROM queue_entries WHERE command_id = $1 GROUP BY state",
+                values![id],
+            )
+            .await?;
+        let mut counts = CommandCounts::new();
+        for row in rows {
+            let state = row.word(0, EntryState::from_word, "entry state")?;
+            counts.insert(state, u64::try_from(row.get::<i64>(1)?).unwrap_or(0));
+        }
+        Ok(Some((command, counts)))
+    }
+
+    /// The entries of a command, with their results, in the order in which they were queued.
+    ///
+    /// # Errors
+    /// When the database fails or a row does not read back.
+    pub async fn command_entries(
+        &self,
+        tenant: TenantId,
+        uuid: Uuid,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Page<EntryRecord>, StoreError> {
+        let rows = self
+            .read()
+            .all(
+                format!(
+                    "SELECT {ENTRY}, q.result FROM queue_entries q JOIN commands c ON c.id = q.command_id \
+                     WHERE c.tenant_id = $1 AND c.uuid = $2 AND q.id > $3 ORDER BY q.id LIMIT $4"
+                ),
+                values![tenant, uuid, after.map_or(0, |cursor| cursor.0), probe(limit)],
+            )
+            .await?;
+        let entries = rows.iter().map(|row| entry_of(row, true)).collect::<Result<_, _>>()?;
+        Ok(Page::cut(entries, limit, |entry: &EntryRecord| entry.id.0))
+    }
+
+    /// One enrollment's entry of a command, with its result.
+    ///
+    /// # Errors
+    /// When the database fails or the row does not read back.
+    pub async fn command_entry(&self, enrollment: EnrollmentId, uuid: Uuid) -> Result<Option<EntryRecord>, StoreError> {
+        let row = self
+            .read()
+            .one(
+                format!(
+                    "SELECT {ENTRY}, q.result FROM queue_entries q JOIN commands c ON c.id = q.command_id \
+                     WHERE q.enrollment_id = $1 AND c.uuid = $2"
+                ),
+                values![enrollment, uuid],
+            )
+            .await?;
+        row.map(|row| entry_of(&row, true)).transpose()
+    }
+
+    /// What is open in an enrollment's queue, in the order of delivery, without results; at most a page.
+    ///
+    /// # Errors
+    /// When the database fails or a row does not read back.
+    pub async fn queue(&self, enrollment: EnrollmentId) -> Result<Vec<EntryRecord>, StoreError> {
+        let rows = self
+            .read()
+            .all(
+                format!(
+                    "SELECT {ENTRY} FROM queue_entries q JOIN commands c ON c.id = q.command_id \
+                     WHERE q.enrollment_id = $1 AND q.finished_at IS NULL ORDER BY q.priority, q.id LIMIT 1000"
+                ),
+                values![enrollment],
+            )
+            .await?;
+        rows.iter().map(|row| entry_of(row, false)).collect()
+    }
+
+    /// Everything that was ever queued for an enrollment and is still kept, newest first, without results.
+    ///
+    /// # Errors
+    /// When the database fails or a row does not read back.
+    pub async fn queue_history(
+        &self,
+        enrollment: EnrollmentId,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Page<EntryRecord>, StoreError> {
+        let rows = self
+            .read()
+            .all(
+                format!(
+                    "SELECT {ENTRY} FROM queue_entries q JOIN commands c ON c.id = q.command_id \
+                     WHERE q.enrollment_id = $1 AND q.id < $2 ORDER BY q.id DESC LIMIT $3"
+                ),
+                values![enrollment, after.map_or(i64::MAX, |cursor| cursor.0), probe(limit)],
+            )
+            .await?;
+        let entries = rows.iter().map(|row| entry_of(row, false)).collect::<Result<_, _>>()?;
+        Ok(Page::cut(entries, limit, |entry: &EntryRecord| entry.id.0))
+    }
+
+    /// Commands of a tenant, newest first.
+    ///
+    /// # Errors
+    /// When the database fails or a row does not read back.
+    pub async fn commands(
+        &self,
+        tenant: TenantId,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Page<CommandRecord>, StoreError> {
+        let rows = self
+            .read()
+            .all(
+                format!("SELECT {COMMAND} FROM commands WHERE tenant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"),
+                values![tenant, after.map_or(i64::MAX, |cursor| cursor.0), probe(limit)],
+            )
+            .await?;
+        let commands = rows.iter().map(command_of).collect::<Result<Vec<_>, _>>()?;
+        let page = Page::cut(commands, limit, |(id, _)| *id);
+        Ok(Page {
+            items: page.items.into_iter().map(|(_, command)| command).collect(),
+            next: page.next,
+        })
+    }
+
+    /// Takes a command back, from one enrollment or from all; how many entries were still open. A device that has it
+    /// already may still do it, and its answer is then stored.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the tenant has no such command.
+    pub async fn cancel(
+        &self,
+        tenant: TenantId,
+        uuid: Uuid,
+        enrollment: Option<EnrollmentId>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.write(
+            (tenant, uuid, enrollment, now),
+            |db, (tenant, uuid, enrollment, now)| {
+                Box::pin(async move {
+                    let sql = "SELECT id FROM commands WHERE tenant_id = $1 AND uuid = $2";
+                    let row = db
+                        .one(sql, values![*tenant, *uuid])
+                        .await?
+                        .ok_or(StoreError::NotFound("command"))?;
+                    db.exec(
+                        "UPDATE queue_entries SET state = 'cancelled', finished_at = $1 WHERE command_id = $2 \
+                     AND finished_at IS NULL AND ($3 IS NULL OR enrollment_id = $3)",
+                        values![ms(*now), row.get::<i64>(0)?, enrollment.map(|id| id.0)],
+                    )
+                    .await
+                })
+            },
+        )
+        .await
+    }
+}
+
+fn command_of(row: &Row) -> Result<(i64, CommandRecord), StoreError> {
+    let warnings = serde_json::from_value(row.json(10)?).map_err(|_| StoreError::Corrupt("JSON value"))?;
+    let command = CommandRecord {
+        uuid: row.get(1)?,
+        request_type: row.get(2)?,
+        payload: row.get(3)?,
+        profile_name: row.get(4)?,
+        priority: row.get(5)?,
+        not_before: row.time_opt(6)?,
+        expires_at: row.time_opt(7)?,
+        dedupe_key: row.get(8)?,
+        created_by: row.get(9)?,
+        warnings,
+        created_at: row.time(11)?,
+    };
+    Ok((row.get(0)?, command))
+}
+
+fn entry_of(row: &Row, with_result: bool) -> Result<EntryRecord, StoreError> {
+    let status = match row.get::<Option<String>>(14)? {
+        Some(word) => Some(ReportStatus::from_word(&word).ok_or(StoreError::Corrupt("report status"))?),
+        None => None,
+    };
+    Ok(EntryRecord {
+        id: EntryId(row.get(0)?),
+        enrollment: EnrollmentId(row.get(1)?),
+        uuid: row.get(2)?,
+        request_type: row.get(3)?,
+        state: row.word(4, EntryState::from_word, "entry state")?,
+        priority: row.get(5)?,
+        not_before: row.time_opt(6)?,
+        expires_at: row.time_opt(7)?,
+        attempts: row.get(8)?,
+        defer_reason: row.get(9)?,
+        created_at: row.time(10)?,
+        sent_at: row.time_opt(11)?,
+        answered_at: row.time_opt(12)?,
+        finished_at: row.time_opt(13)?,
+        status,
+        error_chain: row.json_opt(15)?,
+        result: if with_result { row.get(16)? } else { None },
+    })
+}

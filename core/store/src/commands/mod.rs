@@ -1,0 +1,207 @@
+//! Commands and the queue: commands are stored once, and each enrollment's queue refers to them.
+
+mod admin;
+mod delivery;
+mod enqueue;
+mod report;
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::db::{Db, ms, values};
+use crate::error::StoreError;
+use crate::ids::{EnrollmentId, EntryId, TenantId, words};
+
+pub use admin::CommandCounts;
+pub use delivery::Poll;
+
+words! {
+    /// Where an entry of a queue stands.
+    EntryState {
+        /// Waits to be delivered.
+        Pending = "pending",
+        /// Delivered, not answered.
+        Sent = "sent",
+        /// The device said NotNow: offered again on a later poll.
+        NotNow = "not_now",
+        /// Done.
+        Acknowledged = "acknowledged",
+        /// The device said Error or CommandFormatError.
+        Failed = "failed",
+        /// Not delivered in time.
+        Expired = "expired",
+        /// Taken back, or dropped by a new enrollment of the device.
+        Cancelled = "cancelled",
+    }
+}
+
+words! {
+    /// `Status` of a report.
+    ReportStatus {
+        /// Done.
+        Acknowledged = "Acknowledged",
+        /// The device could not do it.
+        Error = "Error",
+        /// The device did not understand it.
+        CommandFormatError = "CommandFormatError",
+        /// Not at the moment.
+        NotNow = "NotNow",
+    }
+}
+
+/// A command to queue.
+#[derive(Clone, Debug)]
+pub struct NewCommand {
+    /// `CommandUUID`; version 7.
+    pub uuid: Uuid,
+    /// The tenant whose enrollments it is for.
+    pub tenant: TenantId,
+    /// `RequestType`.
+    pub request_type: String,
+    /// The command as a property list, or what it is made from at delivery.
+    pub payload: Vec<u8>,
+    /// The profile that is put into it at delivery.
+    pub profile_name: Option<String>,
+    /// Lower goes first.
+    pub priority: i16,
+    /// Not delivered before this.
+    pub not_before: Option<Timestamp>,
+    /// Not delivered after this.
+    pub expires_at: Option<Timestamp>,
+    /// An enrollment that has an unanswered command with this key does not get another.
+    pub dedupe_key: Option<String>,
+    /// Who asked for it: an API token's name, a plugin, the server.
+    pub created_by: String,
+    /// What validation had to say about it.
+    pub warnings: Vec<String>,
+}
+
+/// What became of a command for many enrollments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Enqueued {
+    /// How many queues have it now.
+    pub queued: u64,
+    /// The enrollments that have an unanswered command with the same dedupe key.
+    pub deduplicated: Vec<EnrollmentId>,
+    /// The targets that are removed, unknown, or another tenant's.
+    pub unknown: Vec<EnrollmentId>,
+}
+
+/// A command to hand to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The queue entry.
+    pub entry: EntryId,
+    /// `CommandUUID`.
+    pub uuid: Uuid,
+    /// `RequestType`.
+    pub request_type: String,
+    /// The command as a property list, or what it is made from.
+    pub payload: Vec<u8>,
+    /// The profile that is to be put into it.
+    pub profile_name: Option<String>,
+    /// How often it was delivered, with this time.
+    pub attempts: i64,
+}
+
+/// A device's report on a command.
+#[derive(Clone, Debug)]
+pub struct ReportWrite {
+    /// `CommandUUID`.
+    pub uuid: Uuid,
+    /// `Status`.
+    pub status: ReportStatus,
+    /// `ErrorChain`; an array.
+    pub error_chain: Option<Json>,
+    /// The whole report, as the device sent it.
+    pub result: Vec<u8>,
+}
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// Stored.
+    Recorded,
+    /// The device repeats a report that is stored: answer as before.
+    Duplicate,
+    /// The enrollment never had such a command.
+    UnknownCommand,
+}
+
+/// A stored command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandRecord {
+    /// `CommandUUID`.
+    pub uuid: Uuid,
+    /// `RequestType`.
+    pub request_type: String,
+    /// The command as a property list, or what it is made from.
+    pub payload: Vec<u8>,
+    /// The profile that is put into it.
+    pub profile_name: Option<String>,
+    /// Lower goes first.
+    pub priority: i64,
+    /// Not delivered before this.
+    pub not_before: Option<Timestamp>,
+    /// Not delivered after this.
+    pub expires_at: Option<Timestamp>,
+    /// Its dedupe key.
+    pub dedupe_key: Option<String>,
+    /// Who asked for it.
+    pub created_by: String,
+    /// What validation had to say about it.
+    pub warnings: Vec<String>,
+    /// When it was queued.
+    pub created_at: Timestamp,
+}
+
+/// An entry of a queue, with its result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntryRecord {
+    /// Its row.
+    pub id: EntryId,
+    /// Whose queue it is in.
+    pub enrollment: EnrollmentId,
+    /// `CommandUUID`.
+    pub uuid: Uuid,
+    /// `RequestType`.
+    pub request_type: String,
+    /// Where it stands.
+    pub state: EntryState,
+    /// Lower goes first.
+    pub priority: i64,
+    /// Not delivered before this.
+    pub not_before: Option<Timestamp>,
+    /// Not delivered after this.
+    pub expires_at: Option<Timestamp>,
+    /// How often it was delivered.
+    pub attempts: i64,
+    /// Why it could not be delivered, if it could not.
+    pub defer_reason: Option<String>,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// When it was delivered last.
+    pub sent_at: Option<Timestamp>,
+    /// When the device answered last.
+    pub answered_at: Option<Timestamp>,
+    /// When it was over.
+    pub finished_at: Option<Timestamp>,
+    /// The device's last `Status`.
+    pub status: Option<ReportStatus>,
+    /// The device's `ErrorChain`.
+    pub error_chain: Option<Json>,
+    /// The device's report, as it sent it. Only in [`Store::command_entries`](crate::Store::command_entries); retention
+    /// may have removed it.
+    pub result: Option<Vec<u8>>,
+}
+
+/// Cancels what is open in the queues of a device and of the users on it.
+pub(crate) async fn cancel_open(db: &Db, id: EnrollmentId, now: Timestamp) -> Result<u64, StoreError> {
+    db.exec(
+        "UPDATE queue_entries SET state = 'cancelled', finished_at = $1 WHERE finished_at IS NULL \
+         AND enrollment_id IN (SELECT id FROM enrollments WHERE id = $2 OR parent_id = $2)",
+        values![ms(now), id],
+    )
+    .await
+}

@@ -1,0 +1,260 @@
+//! Statements and rows: the thin layer that the aggregates write SQL against.
+//!
+//! A statement is one text with `$1` placeholders, which both back ends accept. Where they differ, a [`Sql::per`] holds
+//! the two texts side by side.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, Statement,
+    TryGetable, Value,
+};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::StoreError;
+
+/// A pool, or an open transaction.
+enum Conn {
+    Pool(DatabaseConnection),
+    Tx(DatabaseTransaction),
+}
+
+/// What a query runs on.
+pub(crate) struct Db {
+    conn: Conn,
+    /// Whether this transaction asked for a push: the dispatcher is woken after the commit.
+    push: AtomicBool,
+}
+
+impl Db {
+    pub(crate) fn pool(pool: DatabaseConnection) -> Self {
+        Self {
+            conn: Conn::Pool(pool),
+            push: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn tx(tx: DatabaseTransaction) -> Self {
+        Self {
+            conn: Conn::Tx(tx),
+            push: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn into_tx(self) -> Option<DatabaseTransaction> {
+        match self.conn {
+            Conn::Tx(tx) => Some(tx),
+            Conn::Pool(_) => None,
+        }
+    }
+
+    /// Closes a pool; later statements fail.
+    pub(crate) async fn close_pool(&self) {
+        if let Conn::Pool(pool) = &self.conn
+            && let Err(error) = pool.close_by_ref().await
+        {
+            tracing::warn!(error = %error, "store.close failed");
+        }
+    }
+
+    pub(crate) fn request_push(&self) {
+        self.push.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn push_requested(&self) -> bool {
+        self.push.load(Ordering::Relaxed)
+    }
+
+    fn statement(&self, sql: impl IntoSql, values: Vec<Value>) -> Statement {
+        let backend = self.get_database_backend();
+        Statement::from_sql_and_values(backend, sql.text(backend), values)
+    }
+
+    /// Runs a statement; the number of rows that it changed.
+    pub(crate) async fn exec(&self, sql: impl IntoSql, values: Vec<Value>) -> Result<u64, StoreError> {
+        Ok(self.execute_raw(self.statement(sql, values)).await?.rows_affected())
+    }
+
+    /// The first row, if there is one.
+    pub(crate) async fn one(&self, sql: impl IntoSql, values: Vec<Value>) -> Result<Option<Row>, StoreError> {
+        Ok(self.query_one_raw(self.statement(sql, values)).await?.map(Row))
+    }
+
+    /// The row that the statement always has.
+    pub(crate) async fn row(&self, sql: impl IntoSql, values: Vec<Value>) -> Result<Row, StoreError> {
+        self.one(sql, values).await?.ok_or(StoreError::Corrupt("row"))
+    }
+
+    pub(crate) async fn all(&self, sql: impl IntoSql, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        Ok(self
+            .query_all_raw(self.statement(sql, values))
+            .await?
+            .into_iter()
+            .map(Row)
+            .collect())
+    }
+}
+
+/// Entity queries run on the same thing.
+#[async_trait]
+impl ConnectionTrait for Db {
+    fn get_database_backend(&self) -> DbBackend {
+        match &self.conn {
+            Conn::Pool(conn) => conn.get_database_backend(),
+            Conn::Tx(conn) => conn.get_database_backend(),
+        }
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        match &self.conn {
+            Conn::Pool(conn) => conn.execute_raw(statement).await,
+            Conn::Tx(conn) => conn.execute_raw(statement).await,
+        }
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        match &self.conn {
+            Conn::Pool(conn) => conn.execute_unprepared(sql).await,
+            Conn::Tx(conn) => conn.execute_unprepared(sql).await,
+        }
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        match &self.conn {
+            Conn::Pool(conn) => conn.query_one_raw(statement).await,
+            Conn::Tx(conn) => conn.query_one_raw(statement).await,
+        }
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        match &self.conn {
+            Conn::Pool(conn) => conn.query_all_raw(statement).await,
+            Conn::Tx(conn) => conn.query_all_raw(statement).await,
+        }
+    }
+}
+
+/// A statement's text where the two back ends need different words.
+#[derive(Clone, Copy)]
+pub(crate) struct Sql {
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+impl Sql {
+    pub(crate) const fn per(sqlite: &'static str, postgres: &'static str) -> Self {
+        Self { sqlite, postgres }
+    }
+}
+
+/// The text of a statement for a back end.
+pub(crate) trait IntoSql: Send {
+    fn text(self, backend: DbBackend) -> String;
+}
+
+impl IntoSql for &'static str {
+    fn text(self, _: DbBackend) -> String {
+        self.to_owned()
+    }
+}
+
+impl IntoSql for String {
+    fn text(self, _: DbBackend) -> String {
+        self
+    }
+}
+
+impl IntoSql for Sql {
+    fn text(self, backend: DbBackend) -> String {
+        match backend {
+            DbBackend::Postgres => self.postgres,
+            _ => self.sqlite,
+        }
+        .to_owned()
+    }
+}
+
+/// Binds values in the order of their placeholders.
+macro_rules! values {
+    ($($value:expr),* $(,)?) => {
+        vec![$(sea_orm::Value::from($value)),*]
+    };
+}
+pub(crate) use values;
+
+/// A row, read by column position.
+pub(crate) struct Row(QueryResult);
+
+impl Row {
+    pub(crate) fn get<T: TryGetable>(&self, index: usize) -> Result<T, StoreError> {
+        Ok(self.0.try_get_by_index(index)?)
+    }
+
+    pub(crate) fn time(&self, index: usize) -> Result<Timestamp, StoreError> {
+        from_ms(self.get(index)?)
+    }
+
+    pub(crate) fn time_opt(&self, index: usize) -> Result<Option<Timestamp>, StoreError> {
+        self.get::<Option<i64>>(index)?.map(from_ms).transpose()
+    }
+
+    pub(crate) fn json(&self, index: usize) -> Result<serde_json::Value, StoreError> {
+        from_json(&self.get::<String>(index)?)
+    }
+
+    pub(crate) fn json_opt(&self, index: usize) -> Result<Option<serde_json::Value>, StoreError> {
+        self.get::<Option<String>>(index)?.as_deref().map(from_json).transpose()
+    }
+
+    pub(crate) fn sha256(&self, index: usize) -> Result<[u8; 32], StoreError> {
+        digest(self.get(index)?)
+    }
+
+    pub(crate) fn sha256_opt(&self, index: usize) -> Result<Option<[u8; 32]>, StoreError> {
+        self.get::<Option<Vec<u8>>>(index)?.map(digest).transpose()
+    }
+
+    /// A word of a closed list; `what` names the column in the error.
+    pub(crate) fn word<T>(
+        &self,
+        index: usize,
+        parse: fn(&str) -> Option<T>,
+        what: &'static str,
+    ) -> Result<T, StoreError> {
+        parse(&self.get::<String>(index)?).ok_or(StoreError::Corrupt(what))
+    }
+}
+
+pub(crate) fn digest(bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
+    bytes.try_into().map_err(|_| StoreError::Corrupt("digest"))
+}
+
+pub(crate) fn from_json(text: &str) -> Result<serde_json::Value, StoreError> {
+    serde_json::from_str(text).map_err(|_| StoreError::Corrupt("JSON value"))
+}
+
+/// Milliseconds since the epoch, as the tables hold time.
+pub(crate) fn ms(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+pub(crate) fn ms_opt(time: Option<Timestamp>) -> Option<i64> {
+    time.map(ms)
+}
+
+pub(crate) fn from_ms(ms: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(ms).map_err(|_| StoreError::Corrupt("time"))
+}
+
+/// A list of ids as one bound value, whatever its length: see [`IDS`].
+pub(crate) fn id_list(ids: impl IntoIterator<Item = i64>) -> String {
+    let mut text = String::from("[");
+    for (at, id) in ids.into_iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        text.push_str(&id.to_string());
+    }
+    text.push(']');
+    text
+}

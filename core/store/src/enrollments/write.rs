@@ -1,0 +1,318 @@
+//! Authenticate, TokenUpdate, CheckOut: each one transaction.
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use super::{AuthenticateWrite, DeviceFacts, EnrollmentState, TokenTarget, TokenUpdateWrite, TokenUpdated};
+use crate::certificates::bind;
+use crate::commands::cancel_open;
+use crate::db::{Db, Sql, ms, values};
+use crate::decisions::record;
+use crate::error::StoreError;
+use crate::escrow::{EscrowKind, deposit};
+use crate::ids::{EnrollmentId, TenantId};
+use crate::push;
+use crate::store::Store;
+
+impl Store {
+    /// Stores an accepted Authenticate and binds the certificate and the enrollment to each other.
+    ///
+    /// A new enrollment of a known device starts clean: queued commands are cancelled; push token, bootstrap and
+    /// unlock tokens are cleared; its user channels are removed. A renewal keeps all of that.
+    ///
+    /// # Errors
+    /// [`StoreError::CertificateBound`] when the certificate belongs to another enrollment; for a renewal
+    /// [`StoreError::NotFound`] or [`StoreError::Removed`] when there is nothing to renew.
+    pub async fn authenticate(&self, write: AuthenticateWrite, now: Timestamp) -> Result<EnrollmentId, StoreError> {
+        self.write((write, now), |db, (write, now)| Box::pin(authenticate(db, write, *now)))
+            .await
+    }
+
+    /// Stores a TokenUpdate: the enrollment is active, its token is live again. If commands wait, a push is requested.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such enrollment, [`StoreError::Removed`] when it (or its device) was
+    /// removed.
+    pub async fn token_update(&self, write: TokenUpdateWrite, now: Timestamp) -> Result<TokenUpdated, StoreError> {
+        // The unlock token is bound to its row, which a user channel may not have yet; the vault goes along.
+        self.write((self.clone(), write, now), |db, (store, write, now)| {
+            Box::pin(token_update(store, db, write, *now))
+        })
+        .await
+    }
+
+    /// Stores a CheckOut, or the removal by an administrator: the enrollment and its user channels are removed, their
+    /// queued commands cancelled, their tokens cleared. Recovery keys stay.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such enrollment.
+    pub async fn check_out(&self, id: EnrollmentId, now: Timestamp) -> Result<(), StoreError> {
+        self.write((id, now), |db, (id, now)| {
+            Box::pin(async move {
+                clear(db, *id, *now).await?;
+                let changed = remove(db, "id = $2", *id, *now).await?;
+                if changed == 0 {
+                    let known = db.one("SELECT 1 FROM enrollments WHERE id = $1", values![*id]).await?;
+                    known.ok_or(StoreError::NotFound("enrollment"))?;
+                }
+                remove(db, "parent_id = $2", *id, *now).await.map(|_| ())
+            })
+        })
+        .await
+    }
+
+    /// Whether the device waits in Setup Assistant, once the command that lets it go on was acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such enrollment.
+    pub async fn set_awaiting_configuration(&self, id: EnrollmentId, awaiting: bool) -> Result<(), StoreError> {
+        self.write((id, awaiting), |db, (id, awaiting)| {
+            Box::pin(async move {
+                let sql = "UPDATE enrollments SET awaiting_configuration = $1 WHERE id = $2";
+                let changed = db.exec(sql, values![*awaiting, *id]).await?;
+                if changed == 0 {
+                    Err(StoreError::NotFound("enrollment"))
+                } else {
+                    Ok(())
+                }
+            })
+        })
+        .await
+    }
+}
+
+async fn authenticate(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Result<EnrollmentId, StoreError> {
+    let id = if write.renewal {
+        renew(db, write).await
+    } else {
+        enroll(db, write, now).await
+    };
+    // The one index besides the key that can refuse is the one of bound certificates.
+    let id = id.map_err(|error| {
+        if error.is_duplicate() {
+            StoreError::CertificateBound
+        } else {
+            error
+        }
+    })?;
+    bind(db, &write.certificate_sha256, id).await?;
+    if !write.renewal {
+        clear(db, id, now).await?;
+        remove(db, "parent_id = $2", id, now).await?;
+    }
+    record(db, write.tenant, Some(id), &write.decisions, now).await?;
+    Ok(id)
+}
+
+async fn enroll(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Result<EnrollmentId, StoreError> {
+    let mut values = values![
+        write.tenant,
+        write.key.clone(),
+        write.channel,
+        write.person.as_ref().map(Json::to_string),
+        write.attributes.to_string(),
+        write.certificate_sha256.to_vec(),
+        write.topic.clone(),
+        ms(now),
+    ];
+    values.extend(facts(&write.facts));
+    db.row(
+        "INSERT INTO enrollments (tenant_id, enrollment_key, channel, person, attributes, certificate_sha256, \
+         push_topic, created_at, last_seen_at, state, awaiting_configuration, udid, serial_number, model, model_name, \
+         product_name, os_version, build_version, device_name, imei, meid) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 'pending', FALSE, \
+         $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+         ON CONFLICT (tenant_id, enrollment_key) DO UPDATE SET \
+         channel = excluded.channel, parent_id = NULL, person = excluded.person, attributes = excluded.attributes, \
+         certificate_sha256 = excluded.certificate_sha256, push_topic = excluded.push_topic, \
+         last_seen_at = excluded.last_seen_at, state = 'pending', awaiting_configuration = FALSE, \
+         udid = excluded.udid, serial_number = excluded.serial_number, model = excluded.model, \
+         model_name = excluded.model_name, product_name = excluded.product_name, os_version = excluded.os_version, \
+         build_version = excluded.build_version, device_name = excluded.device_name, imei = excluded.imei, \
+         meid = excluded.meid, push_token = NULL, push_magic = NULL, token_parked_at = NULL, \
+         token_updated_at = NULL, enrolled_at = NULL, removed_at = NULL \
+         RETURNING id",
+        values,
+    )
+    .await?
+    .get(0)
+    .map(EnrollmentId)
+}
+
+async fn renew(db: &Db, write: &AuthenticateWrite) -> Result<EnrollmentId, StoreError> {
+    let mut values = values![
+        write.tenant,
+        write.key.clone(),
+        write.person.as_ref().map(Json::to_string),
+        write.attributes.to_string(),
+        write.certificate_sha256.to_vec(),
+    ];
+    values.extend(facts(&write.facts));
+    let renewed = db
+        .one(
+            "UPDATE enrollments SET person = COALESCE($3, person), attributes = $4, certificate_sha256 = $5, \
+             udid = COALESCE($6, udid), serial_number = COALESCE($7, serial_number), model = COALESCE($8, model), \
+             model_name = COALESCE($9, model_name), product_name = COALESCE($10, product_name), \
+             os_version = COALESCE($11, os_version), build_version = COALESCE($12, build_version), \
+             device_name = COALESCE($13, device_name), imei = COALESCE($14, imei), meid = COALESCE($15, meid) \
+             WHERE tenant_id = $1 AND enrollment_key = $2 AND state <> 'removed' RETURNING id",
+            values,
+        )
+        .await?;
+    if let Some(row) = renewed {
+        return row.get(0).map(EnrollmentId);
+    }
+    let sql = "SELECT 1 FROM enrollments WHERE tenant_id = $1 AND enrollment_key = $2";
+    let known = db.one(sql, values![write.tenant, write.key.clone()]).await?;
+    Err(if known.is_some() {
+        StoreError::Removed
+    } else {
+        StoreError::NotFound("enrollment")
+    })
+}
+
+/// The row, locked against a concurrent CheckOut where there can be one.
+const LOCK: Sql = Sql::per(
+    "SELECT tenant_id, state FROM enrollments WHERE id = $1",
+    "SELECT tenant_id, state FROM enrollments WHERE id = $1 FOR UPDATE",
+);
+
+async fn lock(db: &Db, id: EnrollmentId) -> Result<(TenantId, EnrollmentState), StoreError> {
+    let row = db
+        .one(LOCK, values![id])
+        .await?
+        .ok_or(StoreError::NotFound("enrollment"))?;
+    let state = row.word(1, EnrollmentState::from_word, "enrollment state")?;
+    if state == EnrollmentState::Removed {
+        return Err(StoreError::Removed);
+    }
+    Ok((TenantId(row.get(0)?), state))
+}
+
+async fn token_update(
+    store: &Store,
+    db: &Db,
+    write: &TokenUpdateWrite,
+    now: Timestamp,
+) -> Result<TokenUpdated, StoreError> {
+    let id = match &write.target {
+        TokenTarget::Enrollment(id) => *id,
+        TokenTarget::User { parent, key, user } => {
+            let (tenant, _) = lock(db, *parent).await?;
+            // A user who was removed with the device's last enrollment, and is back, enrolls anew.
+            db.row(
+                "INSERT INTO enrollments (tenant_id, enrollment_key, channel, parent_id, user_id, user_short_name, \
+                 user_long_name, person, attributes, created_at, state, awaiting_configuration) \
+                 VALUES ($1, $2, 'user', $3, $4, $5, $6, NULL, '{}', $7, 'pending', FALSE) \
+                 ON CONFLICT (tenant_id, enrollment_key) DO UPDATE SET \
+                 parent_id = excluded.parent_id, \
+                 user_id = COALESCE(excluded.user_id, enrollments.user_id), \
+                 user_short_name = COALESCE(excluded.user_short_name, enrollments.user_short_name), \
+                 user_long_name = COALESCE(excluded.user_long_name, enrollments.user_long_name), \
+                 enrolled_at = CASE WHEN enrollments.state = 'removed' THEN NULL ELSE enrollments.enrolled_at END, \
+                 state = CASE WHEN enrollments.state = 'removed' THEN 'pending' ELSE enrollments.state END, \
+                 removed_at = NULL \
+                 RETURNING id",
+                values![
+                    tenant,
+                    key.clone(),
+                    *parent,
+                    user.user_id.clone(),
+                    user.short_name.clone(),
+                    user.long_name.clone(),
+                    ms(now)
+                ],
+            )
+            .await?
+            .get(0)
+            .map(EnrollmentId)?
+        }
+    };
+    let (tenant, before) = lock(db, id).await?;
+    let mut values = values![
+        id,
+        write.topic.clone(),
+        write.token.clone(),
+        write.magic.clone(),
+        write.awaiting_configuration,
+        ms(now),
+    ];
+    values.extend(facts(&write.facts));
+    db.exec(
+        "UPDATE enrollments SET state = 'active', push_topic = $2, push_token = $3, push_magic = $4, \
+         token_parked_at = NULL, awaiting_configuration = $5, token_updated_at = $6, last_seen_at = $6, \
+         enrolled_at = COALESCE(enrolled_at, $6), \
+         udid = COALESCE($7, udid), serial_number = COALESCE($8, serial_number), model = COALESCE($9, model), \
+         model_name = COALESCE($10, model_name), product_name = COALESCE($11, product_name), \
+         os_version = COALESCE($12, os_version), build_version = COALESCE($13, build_version), \
+         device_name = COALESCE($14, device_name), imei = COALESCE($15, imei), meid = COALESCE($16, meid) \
+         WHERE id = $1",
+        values,
+    )
+    .await?;
+    if let Some(unlock_token) = &write.unlock_token {
+        deposit(
+            store.vault(),
+            db,
+            tenant,
+            id,
+            EscrowKind::UnlockToken,
+            unlock_token,
+            now,
+        )
+        .await?;
+    }
+    // What was queued while the token was missing or parked had nobody to wake.
+    let sql = "SELECT 1 FROM queue_entries WHERE enrollment_id = $1 AND finished_at IS NULL LIMIT 1";
+    if db.one(sql, values![id]).await?.is_some() {
+        push::request(db, &[id], now).await?;
+    }
+    Ok(TokenUpdated {
+        id,
+        first: before == EnrollmentState::Pending,
+    })
+}
+
+fn facts(facts: &DeviceFacts) -> [sea_orm::Value; 10] {
+    [
+        facts.udid.clone(),
+        facts.serial_number.clone(),
+        facts.model.clone(),
+        facts.model_name.clone(),
+        facts.product_name.clone(),
+        facts.os_version.clone(),
+        facts.build_version.clone(),
+        facts.device_name.clone(),
+        facts.imei.clone(),
+        facts.meid.clone(),
+    ]
+    .map(Into::into)
+}
+
+/// Takes away what an enrollment, and the user channels under it, may not carry over into the next.
+async fn clear(db: &Db, id: EnrollmentId, now: Timestamp) -> Result<(), StoreError> {
+    cancel_open(db, id, now).await?;
+    db.exec(
+        "DELETE FROM push_outbox WHERE enrollment_id IN (SELECT id FROM enrollments WHERE id = $1 OR parent_id = $1)",
+        values![id],
+    )
+    .await?;
+    db.exec(
+        "DELETE FROM escrow WHERE kind IN ('bootstrap-token', 'unlock-token') \
+         AND enrollment_id IN (SELECT id FROM enrollments WHERE id = $1 OR parent_id = $1)",
+        values![id],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn remove(db: &Db, which: &'static str, id: EnrollmentId, now: Timestamp) -> Result<u64, StoreError> {
+    db.exec(
+        format!(
+            "UPDATE enrollments SET state = 'removed', removed_at = $1, push_token = NULL, push_magic = NULL, \
+             token_parked_at = NULL, awaiting_configuration = FALSE WHERE {which} AND state <> 'removed'"
+        ),
+        values![ms(now), id],
+    )
+    .await
+}

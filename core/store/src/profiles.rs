@@ -1,0 +1,110 @@
+//! Configuration profiles by name: fixed content, or a template and the settings for it.
+
+use jiff::Timestamp;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use serde_json::Value as Json;
+
+use crate::db::{from_json, from_ms, ms, values};
+use crate::entity::profile;
+use crate::error::StoreError;
+use crate::ids::TenantId;
+use crate::store::Store;
+
+/// A profile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// Its name, unique in the tenant.
+    pub name: String,
+    /// The mobileconfig, or the template's text.
+    pub content: Vec<u8>,
+    /// The plugin that renders it; `None` when the content is delivered as it is.
+    pub template: Option<String>,
+    /// Values for the template; an object.
+    pub settings: Json,
+    /// When it was stored last.
+    pub updated_at: Timestamp,
+}
+
+impl TryFrom<profile::Model> for Profile {
+    type Error = StoreError;
+
+    fn try_from(row: profile::Model) -> Result<Self, StoreError> {
+        Ok(Self {
+            name: row.name,
+            content: row.content,
+            template: row.template,
+            settings: from_json(&row.settings)?,
+            updated_at: from_ms(row.updated_at)?,
+        })
+    }
+}
+
+impl Store {
+    /// Stores a profile, in place of the one that has this name; `updated_at` is the time of the change.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn put_profile(&self, tenant: TenantId, profile: Profile) -> Result<(), StoreError> {
+        self.write((tenant, profile), |db, (tenant, profile)| {
+            Box::pin(async move {
+                db.exec(
+                    "INSERT INTO profiles (tenant_id, name, content, template, settings, updated_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id, name) DO UPDATE SET \
+                     content = excluded.content, template = excluded.template, settings = excluded.settings, \
+                     updated_at = excluded.updated_at",
+                    values![
+                        *tenant,
+                        profile.name.clone(),
+                        profile.content.clone(),
+                        profile.template.clone(),
+                        profile.settings.to_string(),
+                        ms(profile.updated_at)
+                    ],
+                )
+                .await
+                .map(|_| ())
+            })
+        })
+        .await
+    }
+
+    /// The profile of a name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn profile(&self, tenant: TenantId, name: &str) -> Result<Option<Profile>, StoreError> {
+        let row = profile::Entity::find()
+            .filter(profile::Column::TenantId.eq(tenant.0))
+            .filter(profile::Column::Name.eq(name))
+            .one(self.read())
+            .await?;
+        row.map(Profile::try_from).transpose()
+    }
+
+    /// All profiles of a tenant, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn profiles(&self, tenant: TenantId) -> Result<Vec<Profile>, StoreError> {
+        let rows = profile::Entity::find()
+            .filter(profile::Column::TenantId.eq(tenant.0))
+            .order_by_asc(profile::Column::Name)
+            .all(self.read())
+            .await?;
+        rows.into_iter().map(Profile::try_from).collect()
+    }
+
+    /// Deletes a profile; whether there was one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_profile(&self, tenant: TenantId, name: &str) -> Result<bool, StoreError> {
+        self.write((tenant, name.to_owned()), |db, (tenant, name)| {
+            Box::pin(async move {
+                let sql = "DELETE FROM profiles WHERE tenant_id = $1 AND name = $2";
+                Ok(db.exec(sql, values![*tenant, name.clone()]).await? > 0)
+            })
+        })
+        .await
+    }
+}

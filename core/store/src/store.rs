@@ -1,0 +1,315 @@
+//! The handle: opening, closing, and the two ways in (`read` and `write`) that every aggregate uses.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sea_orm::{DatabaseConnection, TransactionTrait};
+use sea_orm_migration::MigratorTrait;
+use tokio::sync::Notify;
+
+use crate::backend::{Body, postgres, sqlite};
+use crate::db::{Db, Sql, ms, values};
+use crate::error::{OpenError, StoreError};
+use crate::ids::{EnrollmentId, TenantId};
+use crate::migration::Migrator;
+use crate::vault::{MasterKey, Vault};
+
+/// The name of the tenant that exists from the first start.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// Where the data is and how many connections may use it.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// `sqlite://<path of a file>` or `postgres://<user>@<host>/<database>`. May hold a password: never log it.
+    pub url: String,
+    /// The most connections: readers on SQLite (which has one writer beside them), all of them on PostgreSQL.
+    pub max_connections: u32,
+    /// How long an operation waits for a free connection before it fails.
+    pub acquire_timeout: Duration,
+    /// How long one statement may run (PostgreSQL only).
+    pub statement_timeout: Duration,
+    /// How often the last-seen times that polls leave in memory are written.
+    pub touch_interval: Duration,
+}
+
+impl StoreConfig {
+    /// The defaults, for the database of `url`.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            max_connections: 8,
+            acquire_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(30),
+            touch_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL of a PostgreSQL database may hold a password.
+        f.debug_struct("StoreConfig")
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The server's data. Cheap to clone; all clones share connections.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("backend", &self.backend_name())
+            .finish_non_exhaustive()
+    }
+}
+
+enum Backend {
+    Sqlite { writer: sqlite::Writer },
+    Postgres { pool: DatabaseConnection },
+}
+
+struct Inner {
+    backend: Backend,
+    reader: Db,
+    vault: Vault,
+    default_tenant: TenantId,
+    pushes: Arc<Notify>,
+    /// Last-seen times that are not written yet, in milliseconds.
+    touched: Mutex<HashMap<EnrollmentId, i64>>,
+}
+
+impl Store {
+    /// Opens the database, brings its tables to this version, and unwraps the data key.
+    ///
+    /// On a first start this creates the tables, the data key and the tenant `default`. Several servers may start at
+    /// the same time on one PostgreSQL database.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is left half done.
+    pub async fn open(config: StoreConfig, master: &MasterKey) -> Result<Self, OpenError> {
+        let pushes = Arc::new(Notify::new());
+        let (backend, reader) = match scheme(&config.url)? {
+            Scheme::Sqlite => {
+                let timeout = config.acquire_timeout;
+                let writer = sqlite::connect(&config.url, 1, timeout, false)
+                    .await
+                    .map_err(OpenError::Connect)?;
+                Migrator::up(&writer, None)
+                    .await
+                    .map_err(|error| OpenError::Migrate(error.into()))?;
+                let readers = sqlite::connect(&config.url, config.max_connections.max(1), timeout, true)
+                    .await
+                    .map_err(OpenError::Connect)?;
+                (
+                    Backend::Sqlite {
+                        writer: sqlite::Writer::start(writer, pushes.clone()),
+                    },
+                    readers,
+                )
+            }
+            Scheme::Postgres => {
+                let pool = postgres::connect(
+                    &config.url,
+                    config.max_connections,
+                    config.acquire_timeout,
+                    config.statement_timeout,
+                )
+                .await
+                .map_err(OpenError::Connect)?;
+                migrate_postgres(&pool).await.map_err(OpenError::Migrate)?;
+                (Backend::Postgres { pool: pool.clone() }, pool)
+            }
+        };
+        let reader = Db::pool(reader);
+        let (wrapped, default_tenant) = prepare(&backend, &pushes, master).await.map_err(OpenError::Prepare)?;
+        let vault = Vault::unwrap(master, &wrapped)
+            .map_err(OpenError::Prepare)?
+            .ok_or(OpenError::WrongMasterKey)?;
+        let inner = Arc::new(Inner {
+            backend,
+            reader,
+            vault,
+            default_tenant,
+            pushes,
+            touched: Mutex::new(HashMap::new()),
+        });
+        tokio::spawn(flush_now_and_then(Arc::downgrade(&inner), config.touch_interval));
+        Ok(Self { inner })
+    }
+
+    /// Writes what is only in memory, finishes the writes that wait, and closes the connections. Operations that
+    /// start later fail with [`StoreError::Closed`] or a connection error.
+    ///
+    /// # Errors
+    /// When the last-seen times could not be written; the store is closed all the same.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let flushed = self.flush_touched().await;
+        match &self.inner.backend {
+            Backend::Sqlite { writer } => writer.close().await,
+            Backend::Postgres { .. } => {}
+        }
+        self.inner.reader.close_pool().await;
+        flushed
+    }
+
+    /// Asks the database for an answer, for health checks.
+    ///
+    /// # Errors
+    /// When it gives none.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.read().one("SELECT 1", values![]).await.map(|_| ())
+    }
+
+    /// `sqlite` or `postgres`.
+    #[must_use]
+    pub fn backend_name(&self) -> &'static str {
+        match self.inner.backend {
+            Backend::Sqlite { .. } => "sqlite",
+            Backend::Postgres { .. } => "postgres",
+        }
+    }
+
+    /// The tenant that exists from the first start.
+    #[must_use]
+    pub fn default_tenant(&self) -> TenantId {
+        self.inner.default_tenant
+    }
+
+    /// Notified after each commit of this process that asked for a push. Another process's requests are found by
+    /// polling.
+    #[must_use]
+    pub fn push_signal(&self) -> Arc<Notify> {
+        self.inner.pushes.clone()
+    }
+
+    /// What reads run on: they see every write that was answered before.
+    pub(crate) fn read(&self) -> &Db {
+        &self.inner.reader
+    }
+
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+
+    pub(crate) fn touched(&self) -> &Mutex<HashMap<EnrollmentId, i64>> {
+        &self.inner.touched
+    }
+
+    /// Runs `body` in one transaction, and answers after its commit.
+    pub(crate) async fn write<I, T, F>(&self, input: I, body: F) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: Body<I, T>,
+    {
+        write(&self.inner.backend, &self.inner.pushes, input, body).await
+    }
+}
+
+async fn write<I, T, F>(backend: &Backend, pushes: &Notify, input: I, body: F) -> Result<T, StoreError>
+where
+    I: Send + Sync + 'static,
+    T: Send + 'static,
+    F: Body<I, T>,
+{
+    match backend {
+        Backend::Sqlite { writer } => writer.write(input, body).await,
+        Backend::Postgres { pool } => postgres::write(pool, pushes, input, body).await,
+    }
+}
+
+enum Scheme {
+    Sqlite,
+    Postgres,
+}
+
+fn scheme(url: &str) -> Result<Scheme, OpenError> {
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(OpenError::InMemory);
+    }
+    if url.starts_with("sqlite://") {
+        Ok(Scheme::Sqlite)
+    } else if url.starts_with("postgres://") {
+        Ok(Scheme::Postgres)
+    } else {
+        Err(OpenError::Url)
+    }
+}
+
+/// Any number of servers may start at once: the first migrates, the others wait and find it done.
+async fn migrate_postgres(pool: &DatabaseConnection) -> Result<(), StoreError> {
+    let lock = Db::tx(pool.begin().await?);
+    // The number has no meaning but to be the same in every server.
+    lock.one("SELECT pg_advisory_xact_lock(7246100515)::text", values![])
+        .await?;
+    Migrator::up(pool, None).await?;
+    if let Some(tx) = lock.into_tx() {
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// The wrapped data key and the default tenant, made on the first start.
+async fn prepare(backend: &Backend, pushes: &Notify, master: &MasterKey) -> Result<(Vec<u8>, TenantId), StoreError> {
+    let input = (Vault::new_wrapped_key(master)?, ms(Timestamp::now()));
+    write(backend, pushes, input, |db, (fresh, now)| {
+        Box::pin(async move {
+            db.exec(
+                "INSERT INTO vault_keys (name, wrapped) VALUES ('data', $1) ON CONFLICT DO NOTHING",
+                values![fresh.clone()],
+            )
+            .await?;
+            let wrapped = db
+                .row("SELECT wrapped FROM vault_keys WHERE name = 'data'", values![])
+                .await?
+                .get(0)?;
+            db.exec(
+                "INSERT INTO tenants (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                values![DEFAULT_TENANT, *now],
+            )
+            .await?;
+            let tenant = db
+                .row("SELECT id FROM tenants WHERE name = $1", values![DEFAULT_TENANT])
+                .await?
+                .get(0)?;
+            Ok((wrapped, TenantId(tenant)))
+        })
+    })
+    .await
+}
+
+/// Ends with the store: it holds no reference that would keep it alive.
+async fn flush_now_and_then(inner: Weak<Inner>, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = (Store { inner }).flush_touched().await {
+            if matches!(error, StoreError::Closed) {
+                return;
+            }
+            tracing::warn!(error = %error, "store.touch not written, trying again");
+        }
+    }
+}
+
+/// `(id, time)` pairs, bound as one JSON value.
+pub(crate) const TOUCH: Sql = Sql::per(
+    "UPDATE enrollments SET last_seen_at = v.seen \
+     FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS seen FROM json_each($1)) AS v \
+     WHERE enrollments.id = v.id AND COALESCE(enrollments.last_seen_at, 0) < v.seen",
+    "UPDATE enrollments SET last_seen_at = v.seen \
+     FROM (SELECT (value ->> 0)::bigint AS id, (value ->> 1)::bigint AS seen \
+           FROM json_array_elements($1::json) AS pairs(value)) AS v \
+     WHERE enrollments.id = v.id AND COALESCE(enrollments.last_seen_at, 0) < v.seen",
+);
