@@ -51,7 +51,7 @@ async fn a_client_connects_only_when_there_is_something_to_push() {
     assert_eq!(world.apns.counters().connections, 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_pushes_at_once_share_one_connection() {
     let world = World::new().await;
     let mut pushes = JoinSet::new();
@@ -167,7 +167,7 @@ async fn a_push_whose_connection_is_cut_twice_is_left_to_the_caller() {
     soon(world.client.push(&Push::new(device, MAGIC))).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_pushes_survive_the_loss_of_their_connection() {
     let world = World::new().await;
     let device = world.device(1);

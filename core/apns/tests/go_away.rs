@@ -21,6 +21,9 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const GO_AWAY: u8 = 7;
 
+/// `SETTINGS_MAX_CONCURRENT_STREAMS` = 1.
+const ONE_STREAM: [u8; 6] = [0, 3, 0, 0, 0, 1];
+
 /// A frame on stream 0 without flags (RFC 9113 section 4.1).
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, 0, 0, 0, 0, 0];
@@ -31,7 +34,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 /// Takes one connection, waits for a request and says with GOAWAY that no request has been looked at.
 async fn turn_away(tcp: TcpStream, tls: Arc<ServerConfig>) {
     let mut stream = TlsAcceptor::from(tls).accept(tcp).await.unwrap();
-    stream.write_all(&frame(SETTINGS, &[])).await.unwrap();
+    stream.write_all(&frame(SETTINGS, &ONE_STREAM)).await.unwrap();
     stream.flush().await.unwrap();
     stream.read_exact(&mut [0; PREFACE]).await.unwrap();
     loop {
@@ -108,7 +111,16 @@ async fn a_service_that_turns_everybody_away_is_not_tried_for_ever() {
     let device = world::token(1);
     apns.register(&device, TOPIC);
     let client = doorkeeper(&apns, 10).await;
-    let error = soon(client.push(&Push::new(device, MAGIC))).await.unwrap_err();
-    assert!(matches!(error, russet_apns::PushError::Retry { .. }), "{error:?}");
+    // Each connection takes one push and loses it; those that wait their turn would see all ten connections end.
+    let pushes: Vec<_> = (0..8)
+        .map(|_| {
+            let (client, push) = (client.clone(), Push::new(device.clone(), MAGIC));
+            tokio::spawn(async move { client.push(&push).await })
+        })
+        .collect();
+    for push in pushes {
+        let error = soon(push).await.unwrap().unwrap_err();
+        assert!(matches!(error, russet_apns::PushError::Retry { .. }), "{error:?}");
+    }
     assert_eq!(apns.counters().requests, 0);
 }
