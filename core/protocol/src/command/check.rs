@@ -47,7 +47,9 @@ impl Check<'_> {
                 None => {}
             }
         }
-        for (unknown, _) in &body {
+        let mut unknown: Vec<&String> = body.keys().collect();
+        unknown.sort();
+        for unknown in unknown {
             let problem = match known::nearest(unknown, keys.iter().map(|key| key.name)) {
                 Some(near) => format!("is unknown; did you mean {near}?"),
                 None if keys.is_empty() => "is unknown; this takes no keys".to_owned(),
