@@ -1,1 +1,32 @@
-//! .
+//! Turns plugin crates into components: one file each, with the manifest inside.
+//!
+//! [`Toolchain::find`] looks for a compiler that can build for WebAssembly, [`build`] builds, and [`artifact`] tells tests
+//! where the workspace's own plugins lie. The binary of the same name is a thin layer over [`build`].
+//!
+//! A plugin crate is a `cdylib` with a `plugin.toml` beside its `Cargo.toml`:
+//!
+//! ```toml
+//! # name, version and description come from Cargo.toml unless they are given here.
+//! hooks = ["enrollment-gate"]
+//! capabilities = ["log.write", "settings.get"]
+//! settings = "settings.schema.json"      # a JSON Schema of the settings; leave out if there are none
+//!
+//! [defaults]                             # the settings until others are given; optional
+//! ```
+//!
+//! This crate knows the contract only by the names of its interfaces, and nothing of the server: whether a plugin is
+//! trusted, granted what it asks for, and fit to run is the host's to decide.
+
+mod artifact;
+mod build;
+mod component;
+mod manifest;
+mod project;
+mod toolchain;
+
+pub use artifact::artifact;
+pub use build::{BuildError, BuildOptions, Built, build};
+pub use component::{ComponentError, Interfaces};
+pub use manifest::{ManifestError, PluginFile};
+pub use project::ProjectError;
+pub use toolchain::{TARGET, Toolchain, ToolchainError, Way};
