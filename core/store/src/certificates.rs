@@ -5,6 +5,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::Value as Json;
 
 use crate::db::{Db, digest, from_json, from_ms, ms, values};
+use crate::decisions::{NewDecision, record};
 use crate::entity::certificate;
 use crate::error::StoreError;
 use crate::ids::{CertificateId, EnrollmentId, Sha256, TenantId};
@@ -86,17 +87,23 @@ impl TryFrom<certificate::Model> for CertificateRecord {
 }
 
 impl Store {
-    /// Stores a certificate that no challenge gave: a renewal, or one of another authority.
+    /// Stores a certificate that no challenge gave: a renewal, or one of another authority; with the decisions that
+    /// allowed it.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when it is stored already.
     pub async fn insert_certificate(
         &self,
         certificate: NewCertificate,
+        decisions: Vec<NewDecision>,
         now: Timestamp,
     ) -> Result<CertificateId, StoreError> {
-        self.write((certificate, now), |db, (certificate, now)| {
-            Box::pin(insert(db, certificate, *now))
+        self.write((certificate, decisions, now), |db, (certificate, decisions, now)| {
+            Box::pin(async move {
+                let id = insert(db, certificate, *now).await?;
+                record(db, certificate.tenant, None, decisions, *now).await?;
+                Ok(id)
+            })
         })
         .await
     }

@@ -120,14 +120,15 @@ impl Store {
     /// When the database fails.
     pub async fn consume_challenge(
         &self,
+        tenant: TenantId,
         challenge_sha256: &Sha256,
         public_key_sha256: &Sha256,
         now: Timestamp,
     ) -> Result<Consumed, StoreError> {
-        self.write(
-            (*challenge_sha256, *public_key_sha256, now),
-            |db, (challenge, key, now)| Box::pin(consume(db, challenge, key, *now)),
-        )
+        let input = (tenant, *challenge_sha256, *public_key_sha256, now);
+        self.write(input, |db, (tenant, challenge, key, now)| {
+            Box::pin(consume(db, *tenant, challenge, key, *now))
+        })
         .await
     }
 
@@ -195,15 +196,22 @@ fn challenge(row: &Row) -> Result<ChallengeRecord, StoreError> {
     })
 }
 
-async fn consume(db: &Db, sha256: &Sha256, key: &Sha256, now: Timestamp) -> Result<Consumed, StoreError> {
+async fn consume(
+    db: &Db,
+    tenant: TenantId,
+    sha256: &Sha256,
+    key: &Sha256,
+    now: Timestamp,
+) -> Result<Consumed, StoreError> {
     // The condition is checked on the locked row, so that only one of two concurrent requests finds it unspent.
     let spent = db
         .one(
             format!(
                 "UPDATE scep_challenges SET consumed_at = $1, public_key_sha256 = $2 \
-                 WHERE challenge_sha256 = $3 AND consumed_at IS NULL AND expires_at > $1 RETURNING {COLUMNS}"
+                 WHERE challenge_sha256 = $3 AND tenant_id = $4 AND consumed_at IS NULL AND expires_at > $1 \
+                 RETURNING {COLUMNS}"
             ),
-            values![ms(now), key.to_vec(), sha256.to_vec()],
+            values![ms(now), key.to_vec(), sha256.to_vec(), tenant],
         )
         .await?;
     if let Some(row) = spent {
@@ -213,9 +221,9 @@ async fn consume(db: &Db, sha256: &Sha256, key: &Sha256, now: Timestamp) -> Resu
         .one(
             format!(
                 "SELECT {COLUMNS}, public_key_sha256, certificate_sha256 FROM scep_challenges \
-                 WHERE challenge_sha256 = $1"
+                 WHERE challenge_sha256 = $1 AND tenant_id = $2"
             ),
-            values![sha256.to_vec()],
+            values![sha256.to_vec(), tenant],
         )
         .await?;
     let Some(row) = found else { return Ok(Consumed::Unknown) };

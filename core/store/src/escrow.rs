@@ -28,7 +28,8 @@ words! {
 }
 
 impl Store {
-    /// Deposits a secret, in place of the last one of this kind, with the decisions that allowed it.
+    /// Deposits a secret, in place of the last one of this kind, with the decisions that allowed it. `held` marks one
+    /// that no policy could decide about, for somebody to look at.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such enrollment.
@@ -37,14 +38,21 @@ impl Store {
         enrollment: EnrollmentId,
         kind: EscrowKind,
         secret: Zeroizing<Vec<u8>>,
+        held: Option<String>,
         decisions: Vec<NewDecision>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let input = (self.clone(), enrollment, kind, secret, decisions, now);
-        self.write(input, |db, (store, enrollment, kind, secret, decisions, now)| {
+        let input = (self.clone(), enrollment, kind, secret, held, decisions, now);
+        self.write(input, |db, (store, enrollment, kind, secret, held, decisions, now)| {
             Box::pin(async move {
                 let tenant = tenant_of(db, *enrollment).await?;
-                deposit(store.vault(), db, tenant, *enrollment, *kind, secret, *now).await?;
+                let deposit = Deposit {
+                    tenant,
+                    enrollment: *enrollment,
+                    kind: *kind,
+                    held: held.as_deref(),
+                };
+                deposit.store(store.vault(), db, secret, *now).await?;
                 record(db, tenant, Some(*enrollment), decisions, *now).await
             })
         })
@@ -109,7 +117,7 @@ impl Store {
         .await
     }
 
-    /// When the secret was deposited; `None` when there is none. Opens nothing.
+    /// When the secret was deposited, and whether it is marked; `None` when there is none. Opens nothing.
     ///
     /// # Errors
     /// When the database fails.
@@ -117,13 +125,16 @@ impl Store {
         &self,
         enrollment: EnrollmentId,
         kind: EscrowKind,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT deposited_at FROM escrow WHERE enrollment_id = $1 AND kind = $2";
-        self.read()
-            .one(sql, values![enrollment, kind])
-            .await?
-            .map(|row| row.time(0))
-            .transpose()
+    ) -> Result<Option<EscrowInfo>, StoreError> {
+        let sql = "SELECT deposited_at, held_reason FROM escrow WHERE enrollment_id = $1 AND kind = $2";
+        let row = self.read().one(sql, values![enrollment, kind]).await?;
+        row.map(|row| {
+            Ok(EscrowInfo {
+                deposited_at: row.time(0)?,
+                held: row.get(1)?,
+            })
+        })
+        .transpose()
     }
 }
 
@@ -152,23 +163,41 @@ async fn sealed(
     row.map(|row| Ok((TenantId(row.get(0)?), row.get(1)?))).transpose()
 }
 
-/// Seals and stores a secret within a transaction.
-pub(crate) async fn deposit(
-    vault: &Vault,
-    db: &Db,
-    tenant: TenantId,
-    enrollment: EnrollmentId,
-    kind: EscrowKind,
-    secret: &[u8],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let sealed = vault.seal(binding(tenant, kind, &enrollment.to_string()), secret)?;
-    db.exec(
-        "INSERT INTO escrow (enrollment_id, kind, tenant_id, sealed, deposited_at) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (enrollment_id, kind) \
-         DO UPDATE SET sealed = excluded.sealed, deposited_at = excluded.deposited_at",
-        values![enrollment, kind, tenant, sealed, ms(now)],
-    )
-    .await
-    .map(|_| ())
+/// What is known of a secret without opening it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EscrowInfo {
+    /// When it was deposited.
+    pub deposited_at: Timestamp,
+    /// Why it is marked: no policy could decide about the deposit.
+    pub held: Option<String>,
+}
+
+/// Where a secret goes.
+pub(crate) struct Deposit<'a> {
+    pub(crate) tenant: TenantId,
+    pub(crate) enrollment: EnrollmentId,
+    pub(crate) kind: EscrowKind,
+    pub(crate) held: Option<&'a str>,
+}
+
+impl Deposit<'_> {
+    /// Seals and stores a secret within a transaction.
+    pub(crate) async fn store(&self, vault: &Vault, db: &Db, secret: &[u8], now: Timestamp) -> Result<(), StoreError> {
+        let sealed = vault.seal(binding(self.tenant, self.kind, &self.enrollment.to_string()), secret)?;
+        db.exec(
+            "INSERT INTO escrow (enrollment_id, kind, tenant_id, sealed, deposited_at, held_reason) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (enrollment_id, kind) DO UPDATE SET \
+             sealed = excluded.sealed, deposited_at = excluded.deposited_at, held_reason = excluded.held_reason",
+            values![
+                self.enrollment,
+                self.kind,
+                self.tenant,
+                sealed,
+                ms(now),
+                self.held.map(str::to_owned)
+            ],
+        )
+        .await
+        .map(|_| ())
+    }
 }

@@ -50,12 +50,11 @@ pub use commands::{
 };
 pub use decisions::{DecisionRecord, NewDecision};
 pub use enrollments::{
-    AuthenticateWrite, Channel, DeviceFacts, EnrollmentFilter, EnrollmentLookup, EnrollmentRecord, EnrollmentState,
-    PushState, Resolved, ResolvedCertificate, ResolvedEnrollment, TokenTarget, TokenUpdateWrite, TokenUpdated,
-    UserFacts,
+    AuthenticateWrite, DeviceFacts, EnrollmentFilter, EnrollmentLookup, EnrollmentRecord, EnrollmentState, PushState,
+    Resolved, ResolvedCertificate, ResolvedEnrollment, TokenTarget, TokenUpdateWrite, TokenUpdated, UserFacts,
 };
 pub use error::{DatabaseError, MasterKeyError, OpenError, StoreError};
-pub use escrow::EscrowKind;
+pub use escrow::{EscrowInfo, EscrowKind};
 pub use ids::{
     ApiTokenId, CertificateId, ChallengeId, DecisionId, EnrollmentId, EntryId, RevisionId, Sha256, TenantId,
 };

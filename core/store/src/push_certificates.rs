@@ -97,6 +97,23 @@ impl Store {
         rows.iter().map(PushCertificate::read).collect()
     }
 
+    /// When the push certificate of a topic was uploaded last: cheap to ask before each batch.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn push_certificate_updated_at(
+        &self,
+        tenant: TenantId,
+        topic: &str,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT updated_at FROM push_certificates WHERE tenant_id = $1 AND topic = $2";
+        self.read()
+            .one(sql, values![tenant, topic.to_owned()])
+            .await?
+            .map(|row| row.time(0))
+            .transpose()
+    }
+
     /// The push certificate of a topic, with its key.
     ///
     /// # Errors

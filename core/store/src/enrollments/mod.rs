@@ -6,6 +6,7 @@ mod touch;
 mod write;
 
 use jiff::Timestamp;
+use russet_protocol::Channel;
 use serde_json::Value as Json;
 
 use crate::decisions::NewDecision;
@@ -13,20 +14,6 @@ use crate::ids::{EnrollmentId, Sha256, TenantId, words};
 
 pub use read::{EnrollmentFilter, EnrollmentLookup};
 pub use resolve::{Resolved, ResolvedCertificate, ResolvedEnrollment};
-
-words! {
-    /// Which kind of channel an enrollment is.
-    Channel {
-        /// A device that a profile or Automated Device Enrollment enrolled.
-        Device = "device",
-        /// A user on an enrolled Mac or Shared iPad.
-        User = "user",
-        /// An account-driven user enrollment: known by EnrollmentID, without UDID.
-        AccountUser = "account-user",
-        /// An account-driven device enrollment.
-        AccountDevice = "account-device",
-    }
-}
 
 words! {
     /// How far an enrollment is.
@@ -40,7 +27,7 @@ words! {
     }
 }
 
-/// What a device says about itself in Authenticate and TokenUpdate. In a write, `None` leaves the stored value unless
+/// What a device says about itself in Authenticate. In a write, `None` leaves the stored value unless
 /// the device enrolls anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are Apple's: see the doc page Authenticate")]
@@ -75,7 +62,7 @@ pub struct AuthenticateWrite {
     pub tenant: TenantId,
     /// The enrollment's identity, normalised; unique in the tenant.
     pub key: String,
-    /// The kind of channel; never [`Channel::User`], which does not authenticate.
+    /// The kind of channel; never a user's, which does not authenticate.
     pub channel: Channel,
     /// What the device said.
     pub facts: DeviceFacts,
@@ -105,6 +92,8 @@ pub enum TokenTarget {
         parent: EnrollmentId,
         /// The user channel's identity, normalised; unique in the tenant.
         key: String,
+        /// The kind of user channel.
+        channel: Channel,
         /// Who the user is.
         user: UserFacts,
     },
@@ -121,17 +110,13 @@ pub struct TokenUpdateWrite {
     pub token: Vec<u8>,
     /// `PushMagic`.
     pub magic: String,
-    /// `UnlockToken`; `None` keeps the stored one, as the device sends it only sometimes.
-    pub unlock_token: Option<Vec<u8>>,
     /// `AwaitingConfiguration`.
     pub awaiting_configuration: bool,
-    /// What the device said about itself on the way.
-    pub facts: DeviceFacts,
 }
 
 impl std::fmt::Debug for TokenUpdateWrite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Token, magic and unlock token are secrets.
+        // Token and magic are secrets.
         f.debug_struct("TokenUpdateWrite")
             .field("target", &self.target)
             .field("topic", &self.topic)

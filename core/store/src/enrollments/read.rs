@@ -1,6 +1,8 @@
 //! Enrollments for administration and for the hooks.
 
-use super::{Channel, DeviceFacts, EnrollmentRecord, EnrollmentState, PushState, UserFacts};
+use russet_protocol::Channel;
+
+use super::{DeviceFacts, EnrollmentRecord, EnrollmentState, PushState, UserFacts};
 use crate::db::{Row, from_ms, ms, values};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, TenantId};
@@ -135,7 +137,7 @@ impl Store {
             id,
             tenant: TenantId(row.get(1)?),
             key: row.get(2)?,
-            channel: row.word(3, Channel::from_word, "channel")?,
+            channel: row.word(3, Channel::parse, "channel")?,
             parent: row.get::<Option<i64>>(4)?.map(EnrollmentId),
             state: row.word(5, EnrollmentState::from_word, "enrollment state")?,
             facts: DeviceFacts {

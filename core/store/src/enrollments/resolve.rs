@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use super::{Channel, EnrollmentState};
+use russet_protocol::Channel;
+
+use super::EnrollmentState;
 use crate::db::values;
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, Sha256, TenantId};
@@ -106,7 +108,7 @@ impl Store {
                 let bound = row.sha256_opt(13)?;
                 Some(ResolvedEnrollment {
                     id: EnrollmentId(id),
-                    channel: row.word(10, Channel::from_word, "channel")?,
+                    channel: row.word(10, Channel::parse, "channel")?,
                     state: row.word(11, EnrollmentState::from_word, "enrollment state")?,
                     parent: row.get::<Option<i64>>(12)?.map(EnrollmentId),
                     certificate_sha256: bound,

@@ -9,7 +9,6 @@ use crate::commands::cancel_open;
 use crate::db::{Db, Sql, ms, values};
 use crate::decisions::record;
 use crate::error::StoreError;
-use crate::escrow::{EscrowKind, deposit};
 use crate::ids::{EnrollmentId, TenantId};
 use crate::push;
 use crate::store::Store;
@@ -34,11 +33,8 @@ impl Store {
     /// [`StoreError::NotFound`] when there is no such enrollment, [`StoreError::Removed`] when it (or its device) was
     /// removed.
     pub async fn token_update(&self, write: TokenUpdateWrite, now: Timestamp) -> Result<TokenUpdated, StoreError> {
-        // The unlock token is bound to its row, which a user channel may not have yet; the vault goes along.
-        self.write((self.clone(), write, now), |db, (store, write, now)| {
-            Box::pin(token_update(store, db, write, *now))
-        })
-        .await
+        self.write((write, now), |db, (write, now)| Box::pin(token_update(db, write, *now)))
+            .await
     }
 
     /// Stores a CheckOut, or the removal by an administrator: the enrollment and its user channels are removed, their
@@ -56,6 +52,25 @@ impl Store {
                     known.ok_or(StoreError::NotFound("enrollment"))?;
                 }
                 remove(db, "parent_id = $2", *id, *now).await.map(|_| ())
+            })
+        })
+        .await
+    }
+
+    /// Keeps the person that an enrollment belongs to, or forgets it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such enrollment.
+    pub async fn set_person(&self, id: EnrollmentId, person: Option<Json>) -> Result<(), StoreError> {
+        self.write((id, person), |db, (id, person)| {
+            Box::pin(async move {
+                let sql = "UPDATE enrollments SET person = $1 WHERE id = $2";
+                let changed = db.exec(sql, values![person.as_ref().map(Json::to_string), *id]).await?;
+                if changed == 0 {
+                    Err(StoreError::NotFound("enrollment"))
+                } else {
+                    Ok(())
+                }
             })
         })
         .await
@@ -108,7 +123,7 @@ async fn enroll(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Result<En
     let mut values = values![
         write.tenant,
         write.key.clone(),
-        write.channel,
+        write.channel.as_str(),
         write.person.as_ref().map(Json::to_string),
         write.attributes.to_string(),
         write.certificate_sha256.to_vec(),
@@ -189,21 +204,21 @@ async fn lock(db: &Db, id: EnrollmentId) -> Result<(TenantId, EnrollmentState), 
     Ok((TenantId(row.get(0)?), state))
 }
 
-async fn token_update(
-    store: &Store,
-    db: &Db,
-    write: &TokenUpdateWrite,
-    now: Timestamp,
-) -> Result<TokenUpdated, StoreError> {
+async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Result<TokenUpdated, StoreError> {
     let id = match &write.target {
         TokenTarget::Enrollment(id) => *id,
-        TokenTarget::User { parent, key, user } => {
+        TokenTarget::User {
+            parent,
+            key,
+            channel,
+            user,
+        } => {
             let (tenant, _) = lock(db, *parent).await?;
             // A user who was removed with the device's last enrollment, and is back, enrolls anew.
             db.row(
                 "INSERT INTO enrollments (tenant_id, enrollment_key, channel, parent_id, user_id, user_short_name, \
                  user_long_name, person, attributes, created_at, state, awaiting_configuration) \
-                 VALUES ($1, $2, 'user', $3, $4, $5, $6, NULL, '{}', $7, 'pending', FALSE) \
+                 VALUES ($1, $2, $8, $3, $4, $5, $6, NULL, '{}', $7, 'pending', FALSE) \
                  ON CONFLICT (tenant_id, enrollment_key) DO UPDATE SET \
                  parent_id = excluded.parent_id, \
                  user_id = COALESCE(excluded.user_id, enrollments.user_id), \
@@ -220,7 +235,8 @@ async fn token_update(
                     user.user_id.clone(),
                     user.short_name.clone(),
                     user.long_name.clone(),
-                    ms(now)
+                    ms(now),
+                    channel.as_str(),
                 ],
             )
             .await?
@@ -228,8 +244,8 @@ async fn token_update(
             .map(EnrollmentId)?
         }
     };
-    let (tenant, before) = lock(db, id).await?;
-    let mut values = values![
+    let (_, before) = lock(db, id).await?;
+    let values = values![
         id,
         write.topic.clone(),
         write.token.clone(),
@@ -237,31 +253,13 @@ async fn token_update(
         write.awaiting_configuration,
         ms(now),
     ];
-    values.extend(facts(&write.facts));
     db.exec(
         "UPDATE enrollments SET state = 'active', push_topic = $2, push_token = $3, push_magic = $4, \
          token_parked_at = NULL, awaiting_configuration = $5, token_updated_at = $6, last_seen_at = $6, \
-         enrolled_at = COALESCE(enrolled_at, $6), \
-         udid = COALESCE($7, udid), serial_number = COALESCE($8, serial_number), model = COALESCE($9, model), \
-         model_name = COALESCE($10, model_name), product_name = COALESCE($11, product_name), \
-         os_version = COALESCE($12, os_version), build_version = COALESCE($13, build_version), \
-         device_name = COALESCE($14, device_name), imei = COALESCE($15, imei), meid = COALESCE($16, meid) \
-         WHERE id = $1",
+         enrolled_at = COALESCE(enrolled_at, $6) WHERE id = $1",
         values,
     )
     .await?;
-    if let Some(unlock_token) = &write.unlock_token {
-        deposit(
-            store.vault(),
-            db,
-            tenant,
-            id,
-            EscrowKind::UnlockToken,
-            unlock_token,
-            now,
-        )
-        .await?;
-    }
     // What was queued while the token was missing or parked had nobody to wake.
     let sql = "SELECT 1 FROM queue_entries WHERE enrollment_id = $1 AND finished_at IS NULL LIMIT 1";
     if db.one(sql, values![id]).await?.is_some() {

@@ -118,6 +118,7 @@ CREATE TABLE escrow (
     tenant_id BIGINT NOT NULL REFERENCES tenants (id),
     sealed {bytes} NOT NULL,
     deposited_at BIGINT NOT NULL,
+    held_reason TEXT,
     PRIMARY KEY (enrollment_id, kind)
 );
 

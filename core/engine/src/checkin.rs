@@ -1,0 +1,373 @@
+//! The check-in protocol: enrollment, push tokens, escrow and declarations, one method per message.
+
+use jiff::Timestamp;
+use russet_hooks::{EnrollmentRequest, EscrowKind, GateStage, GateVerdict};
+use russet_protocol::checkin::{
+    Authenticate, CheckOut, DeclarativeManagement, GetToken, TokenUpdate, UserAuthenticate, digest_challenge_response,
+};
+use russet_protocol::ddm::{DeclarationItems, Endpoint, StatusReport, TokensResponse};
+use russet_protocol::{CheckIn, DeviceMessage, EnrollmentKey};
+use russet_store::{
+    AuthenticateWrite, DeviceFacts, EnrollmentId, EnrollmentLookup, EnrollmentState, ResolvedCertificate,
+    ResolvedEnrollment, TokenTarget, TokenUpdateWrite, UserFacts,
+};
+
+use crate::decisions;
+use crate::error::{DeviceError, IdentityError, RETRY_AFTER};
+use crate::subject;
+use crate::{DeviceIdentity, Engine, Request};
+
+/// What a device is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceAnswer {
+    /// Taken; there is nothing more to say.
+    Empty,
+    /// A property list.
+    Plist(Vec<u8>),
+    /// JSON (declarative management).
+    Json(Vec<u8>),
+    /// The declaration does not exist; the device drops it.
+    NotFound,
+    /// This user is not managed for this login (UserAuthenticate only).
+    Gone,
+}
+
+/// The largest status report that is taken.
+const STATUS_REPORT_MAX: usize = 4 * 1024 * 1024;
+
+impl Engine {
+    /// Takes one message of a device.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`]; nothing was stored then, and the device may repeat the message.
+    pub async fn handle(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        message: DeviceMessage,
+        now: Timestamp,
+    ) -> Result<DeviceAnswer, DeviceError> {
+        match message {
+            DeviceMessage::Connect(report) => self.connect(request, identity, report, now).await,
+            DeviceMessage::CheckIn(message) => self.check_in(request, identity, message, now).await,
+        }
+    }
+
+    async fn check_in(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        message: CheckIn,
+        now: Timestamp,
+    ) -> Result<DeviceAnswer, DeviceError> {
+        match message {
+            CheckIn::Authenticate(message) => self.authenticate(request, identity, message, now).await,
+            CheckIn::TokenUpdate(message) => self.token_update(request, identity, message, now).await,
+            CheckIn::CheckOut(message) => self.check_out(request, identity, message, now).await,
+            CheckIn::SetBootstrapToken(message) => {
+                let enrollment = self.enrolled(request, identity, &message.key).await?;
+                let token = message
+                    .bootstrap_token
+                    .as_ref()
+                    .map(russet_protocol::SecretBytes::expose);
+                self.deposit_from_device(request, enrollment, EscrowKind::BootstrapToken, token, now)
+                    .await?;
+                Ok(DeviceAnswer::Empty)
+            }
+            CheckIn::GetBootstrapToken(message) => {
+                let enrollment = self.enrolled(request, identity, &message.key).await?;
+                self.bootstrap_token_for_device(request, enrollment, now).await
+            }
+            CheckIn::UserAuthenticate(message) => self.user_authenticate(request, identity, &message).await,
+            CheckIn::DeclarativeManagement(message) => self.declarative(request, identity, message, now).await,
+            CheckIn::GetToken(message) => self.get_token(request, identity, &message).await,
+        }
+    }
+
+    /// Who sends: the certificate's record and the enrollment that the message names, checked against each other's
+    /// tenant and for revocation, but not yet for belonging together.
+    async fn resolve(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        key: &EnrollmentKey,
+    ) -> Result<(ResolvedCertificate, Option<ResolvedEnrollment>), DeviceError> {
+        let resolved = self
+            .inner
+            .store
+            .resolve(&identity.sha256(), request.tenant.id, key.as_str())
+            .await?;
+        let certificate = resolved.certificate.ok_or(IdentityError::Unknown)?;
+        if certificate.tenant != request.tenant.id {
+            return Err(IdentityError::Unknown.into());
+        }
+        if certificate.revoked_at.is_some() {
+            return Err(IdentityError::Revoked.into());
+        }
+        Ok((certificate, resolved.enrollment))
+    }
+
+    /// The enrollment behind a message that only an enrolled device or user may send. A certificate is good for the
+    /// enrollment that it was bound to at Authenticate and for the users under it; one that is being renewed stays good
+    /// beside its successor, because a device goes back to it if the renewal fails.
+    pub(crate) async fn enrolled(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        key: &EnrollmentKey,
+    ) -> Result<EnrollmentId, DeviceError> {
+        let (certificate, enrollment) = self.resolve(request, identity, key).await?;
+        let enrollment = enrollment.ok_or(match certificate.enrollment {
+            Some(_) if key.parent().is_none() => DeviceError::Identity(IdentityError::OtherEnrollment),
+            _ => DeviceError::NotEnrolled,
+        })?;
+        match certificate.enrollment {
+            Some(owner) if owner == enrollment.parent.unwrap_or(enrollment.id) => {}
+            Some(_) => return Err(IdentityError::OtherEnrollment.into()),
+            None => return Err(DeviceError::NotEnrolled),
+        }
+        if enrollment.state == EnrollmentState::Removed {
+            return Err(DeviceError::NotEnrolled);
+        }
+        Ok(enrollment.id)
+    }
+
+    async fn authenticate(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        message: Authenticate,
+        now: Timestamp,
+    ) -> Result<DeviceAnswer, DeviceError> {
+        let (certificate, _) = self.resolve(request, identity, &message.key).await?;
+        let lookup = EnrollmentLookup::Key(message.key.as_str());
+        let existing = self.inner.store.enrollment(request.tenant.id, lookup).await?;
+        if let Some(owner) = certificate.enrollment
+            && existing.as_ref().is_none_or(|existing| existing.id != owner)
+        {
+            return Err(IdentityError::OtherEnrollment.into());
+        }
+        check_binding(&certificate, &message)?;
+        // The enrollment goes on if the certificate was issued to renew the one that it has, or is that one already.
+        let known = existing.filter(|existing| {
+            existing.state == EnrollmentState::Active
+                && existing
+                    .certificate_sha256
+                    .is_some_and(|bound| certificate.renews == Some(bound) || bound == identity.sha256())
+        });
+        let renewal = known.is_some();
+        let (mut attributes, person) = match known {
+            Some(known) => (subject::attributes(&known.attributes), known.person),
+            None => (subject::attributes(&certificate.attributes), certificate.person),
+        };
+        let method = subject::noted_method(&attributes);
+        let outcome = request
+            .hooks
+            .check_enrollment(
+                &request.scope,
+                EnrollmentRequest {
+                    stage: if renewal {
+                        GateStage::Renewal
+                    } else {
+                        GateStage::Authenticate
+                    },
+                    method,
+                    ownership: subject::ownership(method, Some(message.key.channel())),
+                    device: subject::device_of_authenticate(&message, &attributes),
+                    person: subject::person(person.as_ref()),
+                    can_request_software_update: false,
+                },
+            )
+            .await;
+        let decisions = decisions::rows(&outcome.decisions);
+        let refusal = match outcome.verdict {
+            Ok(GateVerdict::Allow(more)) => {
+                attributes.extend(more);
+                None
+            }
+            Ok(GateVerdict::Deny(denial)) => Some(DeviceError::Denied {
+                reason: denial.reason,
+                message: denial.message,
+            }),
+            // Neither can be asked of a device that has its profile already.
+            Ok(GateVerdict::RequireSignIn) => Some(DeviceError::Denied {
+                reason: "sign-in-required".to_owned(),
+                message: "Sign in when you download the enrollment profile.".to_owned(),
+            }),
+            Ok(GateVerdict::RequireSoftwareUpdate(update)) => Some(DeviceError::Denied {
+                reason: "software-update-required".to_owned(),
+                message: format!("Update to {} first, then enroll again.", update.os_version),
+            }),
+            Err(_) => Some(DeviceError::TryLater { after: RETRY_AFTER }),
+        };
+        if let Some(refusal) = refusal {
+            self.inner
+                .store
+                .record_decisions(request.tenant.id, decisions, now)
+                .await?;
+            return Err(refusal);
+        }
+        let write = AuthenticateWrite {
+            tenant: request.tenant.id,
+            key: message.key.as_str().to_owned(),
+            channel: message.key.channel(),
+            facts: facts(&message),
+            certificate_sha256: identity.sha256(),
+            person,
+            attributes: subject::attributes_json(&attributes),
+            topic: Some(message.topic),
+            renewal,
+            decisions,
+        };
+        self.inner.store.authenticate(write, now).await?;
+        Ok(DeviceAnswer::Empty)
+    }
+
+    async fn token_update(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        message: TokenUpdate,
+        now: Timestamp,
+    ) -> Result<DeviceAnswer, DeviceError> {
+        let is_user = message.key.channel().is_user();
+        let target = match message.key.parent() {
+            None => TokenTarget::Enrollment(self.enrolled(request, identity, &message.key).await?),
+            Some(parent) => TokenTarget::User {
+                parent: self.enrolled(request, identity, &parent).await?,
+                key: message.key.as_str().to_owned(),
+                channel: message.key.channel(),
+                user: UserFacts {
+                    user_id: message.key.user_id().map(str::to_owned),
+                    short_name: message.user_short_name,
+                    long_name: message.user_long_name,
+                },
+            },
+        };
+        let awaiting = message.awaiting_configuration;
+        let write = TokenUpdateWrite {
+            target,
+            topic: message.topic,
+            token: message.token.expose().to_vec(),
+            magic: message.push_magic.expose().to_owned(),
+            awaiting_configuration: awaiting,
+        };
+        let updated = self.inner.store.token_update(write, now).await?;
+        if let Some(token) = message.unlock_token.filter(|token| !token.is_empty()) {
+            // The push token is in hand whatever the policy says of keeping the secret: a refusal does not undo it.
+            let kept = self
+                .deposit_from_device(request, updated.id, EscrowKind::UnlockToken, Some(token.expose()), now)
+                .await;
+            match kept {
+                Ok(()) | Err(DeviceError::Denied { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if updated.first || awaiting {
+            self.greet(request, updated.id, updated.first, awaiting, is_user, now)
+                .await?;
+        }
+        Ok(DeviceAnswer::Empty)
+    }
+
+    async fn check_out(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        message: CheckOut,
+        now: Timestamp,
+    ) -> Result<DeviceAnswer, DeviceError> {
+        let enrollment = self.enrolled(request, identity, &message.key).await?;
+        self.inner.store.check_out(enrollment, now).await?;
+        Ok(DeviceAnswer::Empty)
+    }
+
+    async fn user_authenticate(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        message: &UserAuthenticate,
+    ) -> Result<DeviceAnswer, DeviceError> {
+        let device = message.key.parent().ok_or_else(|| {
+            DeviceError::Unsupported("UserAuthenticate needs a UserID; this message names a device".to_owned())
+        })?;
+        self.enrolled(request, identity, &device).await?;
+        if self.inner.settings.enrollment.network_users {
+            // An empty challenge manages the user without a password: the Mac has checked it at login.
+            Ok(DeviceAnswer::Plist(digest_challenge_response("")))
+        } else {
+            Ok(DeviceAnswer::Gone)
+        }
+    }
+
+    async fn declarative(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        message: DeclarativeManagement,
+        now: Timestamp,
+    ) -> Result<DeviceAnswer, DeviceError> {
+        let enrollment = self.enrolled(request, identity, &message.key).await?;
+        self.inner.store.touch(enrollment, now);
+        match Endpoint::parse(&message.endpoint) {
+            Endpoint::Tokens => Ok(DeviceAnswer::Json(TokensResponse::empty().encode())),
+            Endpoint::DeclarationItems => Ok(DeviceAnswer::Json(DeclarationItems::empty().encode())),
+            Endpoint::Declaration { .. } => Ok(DeviceAnswer::NotFound),
+            Endpoint::Status => {
+                // Accepted even if it does not read: refusing it would make the device repeat it for ever.
+                let data = message.data.unwrap_or_default();
+                if let Err(error) = StatusReport::decode(&data, STATUS_REPORT_MAX) {
+                    tracing::warn!(enrollment.key = %message.key, error = %error, "a status report does not read");
+                }
+                Ok(DeviceAnswer::Empty)
+            }
+            Endpoint::Unknown(_) => Ok(DeviceAnswer::NotFound),
+        }
+    }
+
+    async fn get_token(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        message: &GetToken,
+    ) -> Result<DeviceAnswer, DeviceError> {
+        self.enrolled(request, identity, &message.key).await?;
+        Err(DeviceError::Unsupported(
+            "this server issues no tokens of the requested TokenServiceType".to_owned(),
+        ))
+    }
+}
+
+/// A certificate that was issued for one device does not speak for another.
+fn check_binding(certificate: &ResolvedCertificate, message: &Authenticate) -> Result<(), IdentityError> {
+    let differs = |bound: &Option<String>, actual: Option<&str>| {
+        bound
+            .as_deref()
+            .is_some_and(|bound| actual.is_some_and(|actual| actual != bound))
+    };
+    let serial = differs(&certificate.bound_serial, message.serial_number.as_deref());
+    let is_device = message.key.channel() == russet_protocol::Channel::Device;
+    let udid = is_device && differs(&certificate.bound_udid, Some(message.key.device_id()));
+    if serial || udid {
+        Err(IdentityError::OtherDevice)
+    } else {
+        Ok(())
+    }
+}
+
+fn facts(message: &Authenticate) -> DeviceFacts {
+    let is_device = message.key.channel() == russet_protocol::Channel::Device;
+    DeviceFacts {
+        udid: is_device.then(|| message.key.device_id().to_owned()),
+        serial_number: message.serial_number.clone(),
+        model: message.model.clone(),
+        model_name: message.model_name.clone(),
+        product_name: message.product_name.clone(),
+        os_version: message.os_version.clone(),
+        build_version: message.build_version.clone(),
+        device_name: message.device_name.clone(),
+        imei: message.imei.clone(),
+        meid: message.meid.clone(),
+    }
+}

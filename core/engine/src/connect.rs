@@ -1,0 +1,176 @@
+//! The command channel: a report is stored, and the next command goes out.
+
+use jiff::{SignedDuration, Timestamp};
+use russet_hooks::TemplateRequest;
+use russet_protocol::connect::command_envelope;
+use russet_protocol::{Limits, Report, ReportStatus, codec, plist};
+use russet_store::{Delivery, EnrollmentId, EnrollmentLookup, Poll, ReportWrite, Reported};
+use uuid::Uuid;
+
+use crate::{DeviceAnswer, DeviceError, DeviceIdentity, Engine, Request, subject};
+
+/// How long a delivery that could not be made waits.
+const DEFERRED: SignedDuration = SignedDuration::from_mins(5);
+
+/// How many deliveries that cannot be made are passed over in one poll.
+const MAX_PASSED_OVER: usize = 16;
+
+/// Why a delivery cannot be made now.
+struct CannotDeliver(String);
+
+impl Engine {
+    pub(crate) async fn connect(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        report: Report,
+        now: Timestamp,
+    ) -> Result<DeviceAnswer, DeviceError> {
+        let enrollment = self.enrolled(request, identity, &report.key).await?;
+        self.inner.store.touch(enrollment, now);
+        let (mut next, poll) = match stored_status(&report.status) {
+            None => (self.inner.store.next(enrollment, now, Poll::Idle).await?, Poll::Idle),
+            Some(status) => {
+                let key = report.key.clone();
+                let (reported, next) = match report_write(report, status) {
+                    Some(write) => self.inner.store.report_and_next(enrollment, write, now).await?,
+                    // Not a UUID, so no command of ours: taken, so that the device does not repeat it for ever.
+                    None => (
+                        Reported::UnknownCommand,
+                        self.inner.store.next(enrollment, now, Poll::AfterReport).await?,
+                    ),
+                };
+                if reported == Reported::UnknownCommand {
+                    tracing::warn!(enrollment.key = %key, "a report on a command that was never sent was taken and left");
+                }
+                (next, Poll::AfterReport)
+            }
+        };
+        for _ in 0..MAX_PASSED_OVER {
+            let Some(delivery) = next else {
+                return Ok(DeviceAnswer::Empty);
+            };
+            match self.deliver(request, enrollment, &delivery, now).await? {
+                Ok(body) => return Ok(DeviceAnswer::Plist(body)),
+                Err(CannotDeliver(reason)) => {
+                    tracing::warn!(command.uuid = %delivery.uuid, reason, "a delivery waits");
+                    let again = now.checked_add(DEFERRED).unwrap_or(Timestamp::MAX);
+                    self.inner.store.defer(delivery.entry, &reason, again).await?;
+                }
+            }
+            next = self.inner.store.next(enrollment, now, poll).await?;
+        }
+        Ok(DeviceAnswer::Empty)
+    }
+
+    async fn deliver(
+        &self,
+        request: &Request,
+        enrollment: EnrollmentId,
+        delivery: &Delivery,
+        now: Timestamp,
+    ) -> Result<Result<Vec<u8>, CannotDeliver>, DeviceError> {
+        // Written by this server, so only damage makes it unreadable; the other commands still go out.
+        let Ok(mut command) = codec::decode(&delivery.payload, &Limits::default()) else {
+            return Ok(Err(CannotDeliver("the stored command does not read".to_owned())));
+        };
+        if let Some(name) = &delivery.profile_name {
+            match self.profile_for(request, enrollment, name, now).await? {
+                Ok(profile) => {
+                    command.insert("Payload".to_owned(), plist::Value::Data(profile));
+                }
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
+        Ok(Ok(command_envelope(&wire_uuid(delivery.uuid), &command)))
+    }
+
+    /// A stored profile for one device: rendered if it is a template, and signed.
+    async fn profile_for(
+        &self,
+        request: &Request,
+        enrollment: EnrollmentId,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Result<Vec<u8>, CannotDeliver>, DeviceError> {
+        let Some(profile) = self.inner.store.profile(request.tenant.id, name).await? else {
+            return Ok(Err(CannotDeliver(format!("the profile {name} was deleted"))));
+        };
+        let content = match profile.template {
+            None => profile.content,
+            Some(engine) => {
+                let device = self
+                    .inner
+                    .store
+                    .enrollment(request.tenant.id, EnrollmentLookup::Id(enrollment))
+                    .await?;
+                let device = device.ok_or(DeviceError::NotEnrolled)?;
+                let ask = TemplateRequest {
+                    name: profile.name,
+                    template: String::from_utf8_lossy(&profile.content).into_owned(),
+                    variables: profile.settings.to_string(),
+                    device: subject::device(&device),
+                    person: subject::person(device.person.as_ref()),
+                };
+                let outcome = request.hooks.render(&request.scope, &engine, ask).await;
+                let mut decisions = crate::decisions::rows(&outcome.decisions);
+                for decision in &mut decisions {
+                    decision.enrollment = Some(enrollment);
+                }
+                self.inner
+                    .store
+                    .record_decisions(request.tenant.id, decisions, now)
+                    .await?;
+                match outcome.verdict {
+                    Ok(rendered) => rendered.0,
+                    Err(undecided) => return Ok(Err(CannotDeliver(undecided.fault.to_string()))),
+                }
+            }
+        };
+        if is_signed(&content) {
+            return Ok(Ok(content));
+        }
+        if let Err(error) = russet_protocol::profile::Profile::inspect(&content, &Limits::default()) {
+            return Ok(Err(CannotDeliver(format!("the profile {name} is not one: {error}"))));
+        }
+        Ok(self.signed(content).map_err(|error| CannotDeliver(error.to_string())))
+    }
+}
+
+/// Whether a profile is in a CMS envelope already: an ASN.1 SEQUENCE does not begin like XML.
+fn is_signed(content: &[u8]) -> bool {
+    content.first() == Some(&0x30)
+}
+
+/// How command UUIDs are spelled on the wire.
+pub(crate) fn wire_uuid(uuid: Uuid) -> String {
+    uuid.hyphenated().encode_upper(&mut Uuid::encode_buffer()).to_owned()
+}
+
+fn stored_status(status: &ReportStatus) -> Option<russet_store::ReportStatus> {
+    match status {
+        ReportStatus::Idle => None,
+        ReportStatus::Acknowledged => Some(russet_store::ReportStatus::Acknowledged),
+        // A status of a newer system: kept with its report, and not waited for any longer.
+        ReportStatus::Error | ReportStatus::Unknown(_) => Some(russet_store::ReportStatus::Error),
+        ReportStatus::CommandFormatError => Some(russet_store::ReportStatus::CommandFormatError),
+        ReportStatus::NotNow => Some(russet_store::ReportStatus::NotNow),
+    }
+}
+
+fn report_write(report: Report, status: russet_store::ReportStatus) -> Option<ReportWrite> {
+    let uuid = report
+        .command_uuid
+        .as_deref()
+        .and_then(|uuid| Uuid::parse_str(uuid).ok())?;
+    let error_chain = (!report.error_chain.is_empty())
+        .then(|| serde_json::to_value(&report.error_chain).ok())
+        .flatten();
+    let result = codec::encode(&report.body);
+    Some(ReportWrite {
+        uuid,
+        status,
+        error_chain,
+        result,
+    })
+}

@@ -1,0 +1,236 @@
+//! Pushes: certificates per tenant, and the dispatcher that empties the outbox.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::{SignedDuration, Timestamp};
+use russet_apns::{Push, PushCertificate, PushClient, PushError};
+use russet_store::{PushJob, TenantId};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Engine, EngineError, TenantRef};
+
+/// A push certificate, without its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushCertificateInfo {
+    /// The topic that devices listen on.
+    pub topic: String,
+    /// Since when it is good.
+    pub not_before: Timestamp,
+    /// Until when it is good. Renew it with the same Apple account, or every device is lost.
+    pub not_after: Timestamp,
+}
+
+impl Engine {
+    /// Stores a tenant's push certificate and key.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::PushCertificate`] says what is wrong with it.
+    pub async fn put_push_certificate(
+        &self,
+        tenant: &TenantRef,
+        certificate_pem: &str,
+        key_pem: &str,
+        now: Timestamp,
+    ) -> Result<PushCertificateInfo, EngineError> {
+        let certificate = PushCertificate::from_pem(certificate_pem.as_bytes(), key_pem.as_bytes())?;
+        if certificate.not_after() <= now {
+            return Err(EngineError::invalid(format!(
+                "the push certificate expired at {}; renew it with the same Apple account",
+                certificate.not_after()
+            )));
+        }
+        let subject = russet_pki::Certificate::from_pem(certificate_pem)
+            .map_err(|error| EngineError::invalid(error.to_string()))?
+            .subject()
+            .to_owned();
+        let stored = russet_store::PushCertificate {
+            topic: certificate.topic().to_owned(),
+            certificate: certificate_pem.as_bytes().to_vec(),
+            subject,
+            not_after: certificate.not_after(),
+            updated_at: now,
+        };
+        self.inner
+            .store
+            .put_push_certificate(tenant.id, stored, key_pem.as_bytes())
+            .await?;
+        Ok(PushCertificateInfo {
+            topic: certificate.topic().to_owned(),
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+        })
+    }
+
+    /// The topic for new enrollments: that of the certificate which lives longest.
+    pub(crate) async fn topic(
+        &self,
+        tenant: &TenantRef,
+        now: Timestamp,
+    ) -> Result<Option<String>, russet_store::StoreError> {
+        let certificates = self.inner.store.push_certificates(tenant.id).await?;
+        let good = certificates
+            .into_iter()
+            .filter(|certificate| certificate.not_after > now);
+        Ok(good
+            .max_by_key(|certificate| certificate.not_after)
+            .map(|certificate| certificate.topic))
+    }
+
+    /// Makes the dispatcher of this process. Run it in a task of its own.
+    pub fn push_dispatcher(&self) -> PushDispatcher {
+        PushDispatcher {
+            engine: self.clone(),
+            clients: Mutex::default(),
+        }
+    }
+}
+
+/// Takes pushes from the outbox and sends them.
+#[derive(Debug)]
+pub struct PushDispatcher {
+    engine: Engine,
+    /// A client for each tenant and topic, with the time of the certificate that it was made from.
+    clients: Mutex<HashMap<(TenantId, String), (Timestamp, PushClient)>>,
+}
+
+impl PushDispatcher {
+    /// Works until it is cancelled; pushes that are under way then are finished.
+    pub async fn run(self, cancel: CancellationToken) {
+        let store = &self.engine.inner.store;
+        let signal = store.push_signal();
+        let settings = &self.engine.inner.settings.push;
+        loop {
+            // Registered before the outbox is read, so that no announcement is missed in between.
+            let announced = signal.notified();
+            let more = match self.dispatch().await {
+                Ok(more) => more,
+                Err(error) => {
+                    tracing::error!(error = %error, "the push outbox cannot be read");
+                    false
+                }
+            };
+            if cancel.is_cancelled() {
+                return;
+            }
+            if !more {
+                tokio::select! {
+                    () = announced => {}
+                    () = tokio::time::sleep(settings.idle_interval) => {}
+                    () = cancel.cancelled() => return,
+                }
+            }
+        }
+    }
+
+    /// Sends one batch; whether there may be more.
+    async fn dispatch(&self) -> Result<bool, russet_store::StoreError> {
+        let settings = &self.engine.inner.settings.push;
+        let now = Timestamp::now();
+        let jobs = self
+            .engine
+            .inner
+            .store
+            .push_claim(settings.batch, later(now, settings.lease), now)
+            .await?;
+        let more = jobs.len() >= usize::try_from(settings.batch).unwrap_or(usize::MAX);
+        let mut sending: FuturesUnordered<_> = jobs.into_iter().map(|job| self.send(job)).collect();
+        while let Some(sent) = sending.next().await {
+            if let Err(error) = sent {
+                // The lease runs out, and the push is sent again: APNs keeps only the last.
+                tracing::error!(error = %error, "what became of a push cannot be stored");
+            }
+        }
+        Ok(more)
+    }
+
+    async fn send(&self, job: PushJob) -> Result<(), russet_store::StoreError> {
+        let store = &self.engine.inner.store;
+        let outcome = match self.client(&job).await? {
+            Some(client) => client
+                .push(&Push::new(job.token.clone(), job.magic.clone()))
+                .await
+                .map(|_| ()),
+            None => {
+                tracing::warn!(push.topic = %job.topic, "no push certificate for this topic; the push waits");
+                let retry = self.engine.inner.settings.push.retry_longest;
+                return store.push_retry(&job, later(Timestamp::now(), retry)).await;
+            }
+        };
+        let now = Timestamp::now();
+        match outcome {
+            Ok(()) => store.push_done(&job, now).await,
+            Err(PushError::TokenDead { .. }) => {
+                tracing::info!(enrollment.id = %job.enrollment, "APNs says that the push token is dead; it is parked");
+                store.push_park(&job, now).await.map(|_| ())
+            }
+            Err(error) => {
+                let after = match &error {
+                    PushError::Retry { after, .. } => *after,
+                    _ => None,
+                };
+                let wait = self.backoff(job.attempts).max(after.unwrap_or_default());
+                tracing::warn!(enrollment.id = %job.enrollment, error = %error, retry_in = ?wait, "a push failed");
+                store.push_retry(&job, later(now, wait)).await
+            }
+        }
+    }
+
+    /// Doubles with each attempt, up to the longest.
+    fn backoff(&self, attempts: i64) -> Duration {
+        let settings = &self.engine.inner.settings.push;
+        let doublings = u32::try_from(attempts.clamp(0, 16)).unwrap_or(16);
+        settings
+            .retry_first
+            .saturating_mul(1 << doublings)
+            .min(settings.retry_longest)
+    }
+
+    /// The client for a job's topic, made anew when the certificate was replaced.
+    async fn client(&self, job: &PushJob) -> Result<Option<PushClient>, russet_store::StoreError> {
+        let key = (job.tenant, job.topic.clone());
+        let current = self
+            .engine
+            .inner
+            .store
+            .push_certificate_updated_at(job.tenant, &job.topic)
+            .await?;
+        let Some(current) = current else { return Ok(None) };
+        let mut clients = self.clients.lock().await;
+        if let Some((made_from, client)) = clients.get(&key)
+            && *made_from == current
+        {
+            return Ok(Some(client.clone()));
+        }
+        let Some(identity) = self.engine.inner.store.push_identity(job.tenant, &job.topic).await? else {
+            return Ok(None);
+        };
+        let certificate = match PushCertificate::from_pem(&identity.certificate.certificate, &identity.private_key) {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                tracing::error!(push.topic = %job.topic, error = %error, "the stored push certificate cannot be used");
+                return Ok(None);
+            }
+        };
+        let settings = &self.engine.inner.settings.push;
+        let client = PushClient::new(
+            settings.endpoint.clone(),
+            Arc::new(certificate),
+            settings.client.clone(),
+        );
+        clients.insert(key, (identity.certificate.updated_at, client.clone()));
+        Ok(Some(client))
+    }
+}
+
+fn later(now: Timestamp, wait: Duration) -> Timestamp {
+    SignedDuration::try_from(wait)
+        .ok()
+        .and_then(|wait| now.checked_add(wait).ok())
+        .unwrap_or(Timestamp::MAX)
+}
