@@ -1,0 +1,52 @@
+# Everything a newcomer or CI runs. Each target sets up what it needs.
+
+PLUGINS := plugins/directory-ldap plugins/enrollment-gate plugins/escrow-policy plugins/profile-template
+TEST_PLUGINS := $(PLUGINS) examples/smallest-gate tests/hostile
+BUILD_PLUGINS := cargo run --quiet --package russet-plugin-build -- --out target/plugins
+
+# cargo-nextest where it is installed, plain `cargo test` where it is not.
+ifneq ($(shell command -v cargo-nextest 2>/dev/null),)
+RUN_TESTS := cargo nextest run --workspace --no-fail-fast
+DOC_TESTS := cargo test --workspace --doc
+else
+RUN_TESTS := cargo test --workspace --no-fail-fast
+DOC_TESTS := true
+endif
+
+.PHONY: demo test bench plugins fmt lint setup-demo setup-test fuzz-build
+
+## demo: build everything, then show three devices enrolling against a real server, and keep it running
+demo: setup-demo
+	@echo "building the bundled plugins (WebAssembly)"
+	@$(BUILD_PLUGINS) $(PLUGINS)
+	@echo "building russet (about eight minutes the first time on two cores)"
+	@cargo build --package russet
+	@./target/debug/russet demo --plugins target/plugins
+
+## test: everything that CI runs
+test: setup-test fmt lint plugins fuzz-build
+	$(RUN_TESTS)
+	$(DOC_TESTS)
+
+## bench: print the figures of tests/bench/README.md
+bench: setup-test plugins
+	cargo run --release --package russet-bench
+
+## plugins: build the bundled plugins and those of the tests to target/plugins
+plugins:
+	$(BUILD_PLUGINS) $(TEST_PLUGINS)
+
+fmt:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fuzz-build:
+	cargo build --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz
+
+setup-demo:
+	@tests/setup/install demo
+
+setup-test:
+	@tests/setup/install test
