@@ -1,1 +1,51 @@
-//! .
+//! Runs plugins: WebAssembly components that implement the hooks of `russet-hooks`.
+//!
+//! This is the only crate that knows wasmtime. It reads a plugin's manifest, checks it against its imports and against
+//! what the operator granted, compiles it, calls it within limits, and swaps it for another revision while requests are
+//! running. It knows neither HTTP nor SQL: revisions are kept by whoever implements [`RevisionStore`], and what a verdict
+//! means is for the engine.
+//!
+//! # Invariants
+//!
+//! - A plugin reaches nothing that its grants do not name ([`Grants`], and a linker without anything else).
+//! - Every call has a fresh instance; nothing of one call is seen by the next.
+//! - Every call ends: by its own processor time, by the deadline, or with an answer.
+//! - A request sees one generation from its first hook to its last ([`PluginHost`]).
+//! - A plugin that can not be loaded fails its hooks; it is never silently left out.
+
+mod answers;
+mod bindings;
+mod capabilities;
+mod context;
+mod engine;
+mod fault;
+mod grants;
+mod hooks;
+mod host;
+mod inspect;
+mod limits;
+mod manager;
+mod manifest;
+mod memory_store;
+mod plugin;
+mod revisions;
+mod settings;
+mod state;
+
+pub use capabilities::{LdapClient, LdapConfigError, LdapConnection, LdapConnections};
+pub use engine::{EngineConfig, EngineError, PluginEngine};
+pub use grants::{ConnectionGrants, GrantError, Grants, MissingGrant};
+pub use host::{ActivePlugin, PluginHost, UnusablePlugin};
+pub use inspect::{InspectError, Inspection, MAX_COMPONENT, inspect};
+pub use limits::Limits;
+pub use manager::{
+    InstallError, InstallReport, InstallRequest, InstalledState, LoadFailure, LoadReport, PendingRevision,
+    PluginManager, PluginState, PluginStatus,
+};
+pub use manifest::{CAPABILITIES, MANIFEST_SECTION, Manifest, ManifestError, component_digest, is_plugin_name};
+pub use memory_store::MemoryRevisions;
+pub use plugin::{LoadError, LoadedPlugin, PluginSource, revision_digest};
+pub use revisions::{
+    ActiveRevisions, NewRevision, RevisionState, RevisionStore, RevisionStoreError, StoredPlugin, StoredRevision,
+};
+pub use settings::{SettingsError, SettingsProblem, check_settings};

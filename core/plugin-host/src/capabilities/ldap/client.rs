@@ -1,0 +1,337 @@
+//! The client of one connection: one shared, multiplexed connection for searches, made when it is first needed and again
+//! when it broke, and a connection of its own for each check of credentials.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, ResultEntry, Scope, SearchOptions};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use super::config::{Checked, LdapConfigError, LdapConnection, check};
+use super::dn::Dn;
+use super::filter::fill;
+use crate::bindings::russet::plugin::ldap as wit;
+
+/// The most attributes that one search asks for.
+const MAX_ATTRIBUTES: usize = 64;
+/// What one search may return, in bytes of names and values: it has to pass into the plugin's memory.
+const MAX_RESULT_BYTES: usize = 512 << 10;
+
+// Result codes of RFC 4511, appendix A.
+const SUCCESS: u32 = 0;
+const TIME_LIMIT_EXCEEDED: u32 = 3;
+const SIZE_LIMIT_EXCEEDED: u32 = 4;
+const NO_SUCH_OBJECT: u32 = 32;
+const INVALID_CREDENTIALS: u32 = 49;
+const BUSY: u32 = 51;
+const UNAVAILABLE: u32 = 52;
+
+/// A client of one named connection.
+pub struct LdapClient {
+    name: String,
+    checked: Checked,
+    shared: Mutex<Option<Ldap>>,
+}
+
+impl fmt::Debug for LdapClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LdapClient")
+            .field("name", &self.name)
+            .field("connection", &self.checked.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What went wrong with one try.
+enum Failed {
+    /// The connection is of no use any more.
+    Connection(String),
+    /// The directory answered, and the answer is no.
+    Answer(wit::Error),
+}
+
+impl From<LdapError> for Failed {
+    fn from(error: LdapError) -> Self {
+        match error {
+            LdapError::FilterParsing => Self::Answer(wit::Error::Invalid("not an LDAP filter (RFC 4515)".to_owned())),
+            other => Self::Connection(other.to_string()),
+        }
+    }
+}
+
+impl LdapClient {
+    pub(super) fn new(name: &str, connection: LdapConnection) -> Result<Self, LdapConfigError> {
+        Ok(Self {
+            name: name.to_owned(),
+            checked: check(connection)?,
+            shared: Mutex::new(None),
+        })
+    }
+
+    /// Searches. Nothing is asked of the directory before the request is known to be sound.
+    pub(super) async fn search(
+        &self,
+        request: wit::SearchRequest,
+        deadline: Instant,
+    ) -> Result<Vec<wit::Entry>, wit::Error> {
+        let search = self.checked_search(request)?;
+        let deadline = self.deadline(deadline);
+        let mut last = String::new();
+        // A connection that was open may turn out to be dead: a second try, with a new one, tells.
+        for _ in 0..2 {
+            let attempt = async {
+                let mut ldap = self.connection().await?;
+                run_search(&mut ldap, &search, deadline).await
+            };
+            match timeout_at(deadline, attempt).await {
+                Ok(Ok(entries)) => return Ok(entries),
+                Ok(Err(Failed::Answer(error))) => return Err(error),
+                Ok(Err(Failed::Connection(reason))) => {
+                    self.forget().await;
+                    last = reason;
+                }
+                Err(_) => {
+                    self.forget().await;
+                    return Err(self.unavailable("no answer in time"));
+                }
+            }
+        }
+        Err(self.unavailable(&last))
+    }
+
+    /// Checks credentials, on a connection of its own.
+    pub(super) async fn bind(&self, dn: &str, password: &str, deadline: Instant) -> Result<bool, wit::Error> {
+        if password.is_empty() {
+            // RFC 4513 section 5.1.2: a name with an empty password is an unauthenticated bind, which succeeds.
+            return Err(wit::Error::Invalid("an empty password proves nothing".to_owned()));
+        }
+        if !self.within_base(dn)? {
+            return Err(wit::Error::Invalid(
+                "the name to bind with lies outside the connection's base".to_owned(),
+            ));
+        }
+        let attempt = async {
+            let mut ldap = self.connect().await?;
+            let answer = ldap.simple_bind(dn, password).await?;
+            // Politeness; the answer is known.
+            let _ = ldap.unbind().await;
+            Ok::<_, Failed>(answer)
+        };
+        match timeout_at(self.deadline(deadline), attempt).await {
+            Ok(Ok(answer)) => match answer.rc {
+                SUCCESS => Ok(true),
+                INVALID_CREDENTIALS | NO_SUCH_OBJECT => Ok(false),
+                _ => Err(self.refusal(&answer)),
+            },
+            Ok(Err(Failed::Answer(error))) => Err(error),
+            Ok(Err(Failed::Connection(reason))) => Err(self.unavailable(&reason)),
+            Err(_) => Err(self.unavailable("no answer in time")),
+        }
+    }
+
+    fn checked_search(&self, request: wit::SearchRequest) -> Result<CheckedSearch, wit::Error> {
+        let base = request.base.unwrap_or_else(|| self.checked.settings.base_dn.clone());
+        if !self.within_base(&base)? {
+            return Err(wit::Error::Invalid(
+                "the base of the search lies outside the connection's base".to_owned(),
+            ));
+        }
+        if request.attributes.is_empty() || request.attributes.len() > MAX_ATTRIBUTES {
+            return Err(wit::Error::Invalid(format!(
+                "name 1 to {MAX_ATTRIBUTES} attributes to return"
+            )));
+        }
+        if let Some(bad) = request.attributes.iter().find(|name| !is_attribute(name)) {
+            return Err(wit::Error::Invalid(format!("{bad:?} is not the name of an attribute")));
+        }
+        let filter = fill(&request.filter, &request.values).map_err(wit::Error::Invalid)?;
+        Ok(CheckedSearch {
+            base,
+            scope: match request.scope {
+                wit::Scope::Base => Scope::Base,
+                wit::Scope::OneLevel => Scope::OneLevel,
+                wit::Scope::Subtree => Scope::Subtree,
+            },
+            filter,
+            attributes: request.attributes,
+            limit: match request.limit {
+                0 => self.checked.settings.max_entries,
+                limit => limit.min(self.checked.settings.max_entries),
+            },
+        })
+    }
+
+    fn within_base(&self, dn: &str) -> Result<bool, wit::Error> {
+        match Dn::parse(dn) {
+            Some(dn) => Ok(dn.is_within(&self.checked.base)),
+            None => Err(wit::Error::Invalid("not a distinguished name (RFC 4514)".to_owned())),
+        }
+    }
+
+    fn deadline(&self, deadline: Instant) -> Instant {
+        deadline.min(Instant::now() + self.checked.settings.timeout)
+    }
+
+    /// The shared connection, opened and bound if need be. Whoever comes while it is being opened waits for it.
+    async fn connection(&self) -> Result<Ldap, Failed> {
+        let mut shared = self.shared.lock().await;
+        if let Some(ldap) = shared.as_mut()
+            && !ldap.is_closed()
+        {
+            return Ok(ldap.clone());
+        }
+        let mut ldap = self.connect().await?;
+        let settings = &self.checked.settings;
+        if let (Some(dn), Some(password)) = (&settings.bind_dn, &settings.bind_password) {
+            let answer = ldap.simple_bind(dn, password).await?;
+            if answer.rc != SUCCESS {
+                tracing::warn!(
+                    ldap.connection = self.name,
+                    ldap.result = answer.rc,
+                    "the directory refused the server's own credentials"
+                );
+                return Err(Failed::Answer(self.refusal(&answer)));
+            }
+        }
+        *shared = Some(ldap.clone());
+        Ok(ldap)
+    }
+
+    async fn forget(&self) {
+        // Somebody who is just opening a new connection holds the lock: nothing to forget then.
+        if let Ok(mut shared) = self.shared.try_lock() {
+            *shared = None;
+        }
+    }
+
+    async fn connect(&self) -> Result<Ldap, Failed> {
+        let settings = &self.checked.settings;
+        let mut options = LdapConnSettings::new()
+            .set_conn_timeout(settings.timeout)
+            .set_starttls(settings.start_tls);
+        if let Some(tls) = &self.checked.tls {
+            options = options.set_config(tls.clone());
+        }
+        let (connection, ldap) = LdapConnAsync::with_settings(options, &settings.url).await?;
+        let name = self.name.clone();
+        tokio::spawn(async move {
+            if let Err(error) = connection.drive().await {
+                tracing::debug!(ldap.connection = name, %error, "the connection to the directory broke");
+            }
+        });
+        Ok(ldap)
+    }
+
+    fn unavailable(&self, reason: &str) -> wit::Error {
+        wit::Error::Unavailable(format!("the directory {:?}: {reason}", self.name))
+    }
+
+    fn refusal(&self, answer: &LdapResult) -> wit::Error {
+        let text = format!("the directory {:?} answered with result {}", self.name, answer.rc);
+        match answer.rc {
+            TIME_LIMIT_EXCEEDED | BUSY | UNAVAILABLE => wit::Error::Unavailable(text),
+            _ => wit::Error::Refused(text),
+        }
+    }
+}
+
+/// A search that may be sent.
+struct CheckedSearch {
+    base: String,
+    scope: Scope,
+    filter: String,
+    attributes: Vec<String>,
+    limit: u32,
+}
+
+async fn run_search(ldap: &mut Ldap, search: &CheckedSearch, deadline: Instant) -> Result<Vec<wit::Entry>, Failed> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let options = SearchOptions::new()
+        .sizelimit(i32::try_from(search.limit).unwrap_or(i32::MAX))
+        .timelimit(i32::try_from(left.as_secs() + 1).unwrap_or(i32::MAX));
+    ldap.with_search_options(options);
+    ldap.with_timeout(left.max(Duration::from_millis(1)));
+    let mut stream = ldap
+        .streaming_search(&search.base, search.scope, &search.filter, &search.attributes)
+        .await?;
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    while let Some(found) = stream.next().await? {
+        if found.is_ref() || found.is_intermediate() {
+            continue;
+        }
+        let entry =
+            read_entry(found).ok_or_else(|| Failed::Connection("an entry that is not well formed".to_owned()))?;
+        bytes += size(&entry);
+        if bytes > MAX_RESULT_BYTES {
+            return Err(Failed::Answer(wit::Error::Refused(format!(
+                "the entries are larger than {MAX_RESULT_BYTES} bytes; ask for fewer attributes or set a lower limit"
+            ))));
+        }
+        entries.push(entry);
+        if entries.len() >= search.limit as usize {
+            // The server may still send its final message; this connection takes care of it.
+            let id = stream.ldap_handle().last_id();
+            drop(stream);
+            // Without an answer by the protocol; if it can not be sent, the next search finds out.
+            let _ = ldap.abandon(id).await;
+            return Ok(entries);
+        }
+    }
+    let answer = stream.finish().await;
+    match answer.rc {
+        // Found nothing, or more than was asked for: both are answers.
+        SUCCESS | SIZE_LIMIT_EXCEEDED | NO_SUCH_OBJECT => Ok(entries),
+        TIME_LIMIT_EXCEEDED | BUSY | UNAVAILABLE => Err(Failed::Answer(wit::Error::Unavailable(format!(
+            "the directory answered with result {}",
+            answer.rc
+        )))),
+        other => Err(Failed::Answer(wit::Error::Refused(format!(
+            "the directory answered with result {other}"
+        )))),
+    }
+}
+
+/// An entry with its textual values: attributes that hold anything but UTF-8 are left out. Absent if it is malformed.
+/// Not `SearchEntry::construct`, which panics on what a broken server sends.
+fn read_entry(found: ResultEntry) -> Option<wit::Entry> {
+    let mut parts = found.0.match_id(4)?.expect_constructed()?.into_iter();
+    let dn = String::from_utf8(parts.next()?.expect_primitive()?).ok()?;
+    let mut attributes = BTreeMap::new();
+    for attribute in parts.next()?.expect_constructed()? {
+        let mut attribute = attribute.expect_constructed()?.into_iter();
+        let name = String::from_utf8(attribute.next()?.expect_primitive()?).ok()?;
+        let values: Option<Vec<Vec<u8>>> = attribute
+            .next()?
+            .expect_constructed()?
+            .into_iter()
+            .map(ldap3::asn1::StructureTag::expect_primitive)
+            .collect();
+        let text: Result<Vec<String>, _> = values?.into_iter().map(String::from_utf8).collect();
+        if let Ok(text) = text {
+            attributes.insert(name, text);
+        }
+    }
+    Some(wit::Entry {
+        dn,
+        attributes: attributes.into_iter().collect(),
+    })
+}
+
+fn size(entry: &wit::Entry) -> usize {
+    let attributes = entry.attributes.iter().map(|(name, values)| {
+        // A string costs the plugin eight bytes beside its text.
+        name.len() + 8 + values.iter().map(|value| value.len() + 8).sum::<usize>()
+    });
+    entry.dn.len() + 8 + attributes.sum::<usize>()
+}
+
+/// A name with options (`cn;lang-de`), an OID, or `1.1` and `+` and `*` not: what is returned has to be named.
+fn is_attribute(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b';' | b'_'))
+}

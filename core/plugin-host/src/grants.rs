@@ -1,0 +1,117 @@
+//! What the operator lets a plugin do. Everything is refused that is not granted.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Manifest;
+
+/// What an operator granted to a plugin:
+/// `{"capabilities":["log.write","ldap.search"],"connections":{"ldap":["corp"]}}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grants {
+    /// Capabilities, such as `ldap.search`.
+    pub capabilities: BTreeSet<String>,
+    /// The named connections that the capabilities may use.
+    pub connections: ConnectionGrants,
+}
+
+/// Named connections, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionGrants {
+    /// Names of LDAP connections of the server's configuration.
+    pub ldap: BTreeSet<String>,
+}
+
+/// Something that a plugin asks for and that is not granted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingGrant {
+    /// What is missing, such as `ldap.search` or `a connection for ldap`.
+    pub what: String,
+    /// What to add to the command line of `russet plugin install`, such as `--grant ldap.search`.
+    pub flag: String,
+}
+
+impl std::fmt::Display for MissingGrant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (add {})", self.what, self.flag)
+    }
+}
+
+/// A plugin asks for more than it was granted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("plugin {plugin} asks for more than it was granted: {}", list(.missing))]
+pub struct GrantError {
+    /// The name of the plugin.
+    pub plugin: String,
+    /// Each thing that is missing.
+    pub missing: Vec<MissingGrant>,
+}
+
+fn list(missing: &[MissingGrant]) -> String {
+    let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}
+
+impl Grants {
+    /// Grants all that a manifest asks for, with no connection.
+    pub fn all_asked(manifest: &Manifest) -> Self {
+        Self {
+            capabilities: manifest.capabilities.clone(),
+            connections: ConnectionGrants::default(),
+        }
+    }
+
+    /// What the plugin really gets: what it asks for and was granted.
+    ///
+    /// # Errors
+    ///
+    /// Something that it asks for is not granted.
+    pub fn effective(&self, manifest: &Manifest) -> Result<Self, GrantError> {
+        let mut missing: Vec<MissingGrant> = manifest
+            .capabilities
+            .difference(&self.capabilities)
+            .map(|capability| MissingGrant {
+                what: capability.clone(),
+                flag: format!("--grant {capability}"),
+            })
+            .collect();
+        let uses_ldap = manifest.capabilities.iter().any(|name| name.starts_with("ldap."));
+        if uses_ldap && self.connections.ldap.is_empty() {
+            missing.push(MissingGrant {
+                what: "a connection for ldap".to_owned(),
+                flag: "--connection ldap:NAME".to_owned(),
+            });
+        }
+        if !missing.is_empty() {
+            return Err(GrantError {
+                plugin: manifest.name.clone(),
+                missing,
+            });
+        }
+        Ok(Self {
+            capabilities: manifest
+                .capabilities
+                .intersection(&self.capabilities)
+                .cloned()
+                .collect(),
+            connections: if uses_ldap {
+                self.connections.clone()
+            } else {
+                ConnectionGrants::default()
+            },
+        })
+    }
+
+    /// Granted capabilities that the plugin does not ask for.
+    pub fn unused(&self, manifest: &Manifest) -> BTreeSet<String> {
+        self.capabilities.difference(&manifest.capabilities).cloned().collect()
+    }
+
+    /// Whether a capability is granted.
+    pub fn allows(&self, capability: &str) -> bool {
+        self.capabilities.contains(capability)
+    }
+}

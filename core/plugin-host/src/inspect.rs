@@ -1,0 +1,256 @@
+//! What a component is, found without running or compiling it: its manifest, what it imports and exports, and whether the
+//! three agree.
+
+use std::collections::BTreeSet;
+
+use russet_hooks::HookKind;
+use semver::Version;
+use serde::Serialize;
+use wasmparser::component_types::ComponentEntityType;
+use wasmparser::{Parser, Payload, Validator};
+
+use crate::manifest::{CAPABILITIES, Manifest, ManifestError, component_digest};
+
+/// The largest component in bytes: Python's are 18 MB.
+pub const MAX_COMPONENT: usize = 64 << 20;
+
+/// The package of the contract.
+const PACKAGE: &str = "russet:plugin/";
+/// The version of the contract that this host speaks. It runs plugins of the same minor version.
+const CONTRACT: (u64, u64) = (0, 1);
+/// The interface that needs no grant.
+const CONTEXT: &str = "context";
+
+/// What a component is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Inspection {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The SHA-256 of the file, in hexadecimal.
+    pub digest: String,
+    /// The size of the file in bytes.
+    pub size: usize,
+    /// The capabilities that it imports, such as `ldap.search`.
+    pub capabilities: BTreeSet<String>,
+    /// The functions of `context` that it imports, such as `device.serial-number`: what it can read of a request.
+    pub reads: BTreeSet<String>,
+    /// The hooks that it exports.
+    pub hooks: BTreeSet<HookKind>,
+    /// Capabilities that the manifest asks for and the component does not import.
+    pub unused: BTreeSet<String>,
+}
+
+/// Why a component is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The file is too large.
+    #[error("the component has {size} bytes; at most {MAX_COMPONENT} are allowed")]
+    TooLarge {
+        /// The size in bytes.
+        size: usize,
+    },
+    /// The manifest is missing or not valid.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The component is not valid.
+    #[error("not a valid component: {0}")]
+    Invalid(String),
+    /// It imports WASI.
+    #[error(
+        "the component imports WASI ({}), which this version of the server does not offer; \
+         build it for wasm32-unknown-unknown, or with its WASI imports stubbed out", .0.join(", ")
+    )]
+    Wasi(Vec<String>),
+    /// It imports something that nobody offers.
+    #[error("the component imports what this server does not offer: {}", .0.join(", "))]
+    UnknownImports(Vec<String>),
+    /// It speaks another version of the contract.
+    #[error("the component is built for {0}, this server speaks russet:plugin@0.1; rebuild it with the matching SDK")]
+    Contract(String),
+    /// It imports a capability that its manifest does not ask for.
+    #[error(
+        "the component imports {}, which its manifest does not ask for; add it to `capabilities` in plugin.toml",
+        .0.join(", ")
+    )]
+    NotAsked(Vec<String>),
+    /// The manifest names a hook that is not exported, or the other way round.
+    #[error("the manifest and the component disagree about the hook {hook}: {problem}")]
+    Hooks {
+        /// The hook.
+        hook: HookKind,
+        /// What is wrong.
+        problem: &'static str,
+    },
+}
+
+/// Inspects a component and checks that its imports, its exports and its manifest agree.
+///
+/// # Errors
+///
+/// See [`InspectError`].
+pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
+    if component.len() > MAX_COMPONENT {
+        return Err(InspectError::TooLarge { size: component.len() });
+    }
+    let manifest = Manifest::read(component)?;
+    let surface = Surface::read(component)?;
+
+    let not_asked: Vec<String> = surface
+        .capabilities
+        .difference(&manifest.capabilities)
+        .cloned()
+        .collect();
+    if !not_asked.is_empty() {
+        return Err(InspectError::NotAsked(not_asked));
+    }
+    for hook in HookKind::ALL {
+        let problem = match (manifest.hooks.contains(&hook), surface.hooks.contains(&hook)) {
+            (true, false) => "named, but not exported",
+            (false, true) => "exported, but not named in `hooks`",
+            _ => continue,
+        };
+        return Err(InspectError::Hooks { hook, problem });
+    }
+    Ok(Inspection {
+        digest: component_digest(component),
+        size: component.len(),
+        unused: manifest
+            .capabilities
+            .difference(&surface.capabilities)
+            .cloned()
+            .collect(),
+        capabilities: surface.capabilities,
+        reads: surface.reads,
+        hooks: surface.hooks,
+        manifest,
+    })
+}
+
+/// What a component has to do with the outside.
+#[derive(Default)]
+struct Surface {
+    capabilities: BTreeSet<String>,
+    reads: BTreeSet<String>,
+    hooks: BTreeSet<HookKind>,
+}
+
+impl Surface {
+    fn read(component: &[u8]) -> Result<Self, InspectError> {
+        let invalid = |error: wasmparser::BinaryReaderError| InspectError::Invalid(error.message().to_owned());
+        let types = Validator::new().validate_all(component).map_err(invalid)?;
+        let mut surface = Self::default();
+        let mut wasi = Vec::new();
+        let mut unknown = Vec::new();
+        for name in import_names(component)? {
+            if name.starts_with("wasi:") {
+                wasi.push(name);
+                continue;
+            }
+            let Some(interface) = interface_of(&name)? else {
+                unknown.push(name);
+                continue;
+            };
+            let Some(ComponentEntityType::Instance(instance)) =
+                types.component_item_for_import(&name).map(|item| item.ty)
+            else {
+                unknown.push(name);
+                continue;
+            };
+            for (function, item) in &types[instance].exports {
+                if !matches!(item.ty, ComponentEntityType::Func(_)) {
+                    continue;
+                }
+                let capability = format!("{interface}.{function}");
+                if interface == CONTEXT {
+                    surface.reads.insert(readable(function));
+                } else if CAPABILITIES.contains(&capability.as_str()) {
+                    surface.capabilities.insert(capability);
+                } else {
+                    unknown.push(capability);
+                }
+            }
+            if interface != CONTEXT
+                && !CAPABILITIES
+                    .iter()
+                    .any(|known| known.split('.').next() == Some(interface))
+            {
+                unknown.push(name.clone());
+            }
+        }
+        if !wasi.is_empty() {
+            return Err(InspectError::Wasi(wasi));
+        }
+        if !unknown.is_empty() {
+            unknown.dedup();
+            return Err(InspectError::UnknownImports(unknown));
+        }
+        for name in export_names(component)? {
+            // Exports that the host does not know are left alone: some toolchains add their own.
+            let Some(interface) = interface_of(&name)? else {
+                continue;
+            };
+            surface
+                .hooks
+                .extend(HookKind::ALL.into_iter().find(|hook| hook.as_str() == interface));
+        }
+        Ok(surface)
+    }
+}
+
+/// The interface of the contract that a name stands for; absent if it is none. An error if it is of another version.
+fn interface_of(name: &str) -> Result<Option<&str>, InspectError> {
+    let Some((interface, version)) = name.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')) else {
+        return Ok(None);
+    };
+    match Version::parse(version) {
+        Ok(version) if (version.major, version.minor) == CONTRACT => Ok(Some(interface)),
+        _ => Err(InspectError::Contract(format!("russet:plugin@{version}"))),
+    }
+}
+
+/// `[method]device.serial-number` as `device.serial-number`.
+fn readable(function: &str) -> String {
+    function.split_once(']').map_or(function, |(_, name)| name).to_owned()
+}
+
+fn import_names(component: &[u8]) -> Result<Vec<String>, InspectError> {
+    top_level_names(component, |payload, names| {
+        if let Payload::ComponentImportSection(section) = payload {
+            for import in section.clone() {
+                names.push(import?.name.name.to_owned());
+            }
+        }
+        Ok(())
+    })
+}
+
+fn export_names(component: &[u8]) -> Result<Vec<String>, InspectError> {
+    top_level_names(component, |payload, names| {
+        if let Payload::ComponentExportSection(section) = payload {
+            for export in section.clone() {
+                names.push(export?.name.name.to_owned());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Collects names from the sections of the outermost component.
+fn top_level_names(
+    component: &[u8],
+    mut collect: impl FnMut(&Payload<'_>, &mut Vec<String>) -> Result<(), wasmparser::BinaryReaderError>,
+) -> Result<Vec<String>, InspectError> {
+    let invalid = |error: wasmparser::BinaryReaderError| InspectError::Invalid(error.message().to_owned());
+    let mut names = Vec::new();
+    let mut depth = 0_u32;
+    for payload in Parser::new(0).parse_all(component) {
+        let payload = payload.map_err(invalid)?;
+        match &payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            _ if depth == 0 => collect(&payload, &mut names).map_err(invalid)?,
+            _ => {}
+        }
+    }
+    Ok(names)
+}
