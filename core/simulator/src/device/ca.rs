@@ -35,7 +35,9 @@ struct Keys {
 
 impl fmt::Debug for DeviceIdentityCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceIdentityCa").field("root", &self.0.root.subject()).finish_non_exhaustive()
+        f.debug_struct("DeviceIdentityCa")
+            .field("root", &self.0.root.subject())
+            .finish_non_exhaustive()
     }
 }
 
@@ -121,11 +123,8 @@ impl FactoryIdentity {
     /// # Errors
     /// [`DeviceError::Crypto`] when the key operation fails.
     pub fn sign(&self, content: &[u8]) -> Result<Vec<u8>, DeviceError> {
-        let signer = Signer {
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
-            extra: vec![self.intermediate.clone()],
-        };
+        let signer =
+            Signer::new(self.certificate.clone(), self.key.clone()).with_chain(vec![self.intermediate.clone()]);
         cms::sign_attached(content, &signer).map_err(DeviceError::crypto)
     }
 }
@@ -139,7 +138,10 @@ pub fn machine_info(facts: &DeviceFacts) -> Vec<u8> {
         ("VERSION", facts.build_version.as_str().into()),
         ("OS_VERSION", facts.os_version.as_str().into()),
         ("LANGUAGE", facts.language.as_str().into()),
-        ("SOFTWARE_UPDATE_DEVICE_ID", facts.software_update_device_id.as_str().into()),
+        (
+            "SOFTWARE_UPDATE_DEVICE_ID",
+            facts.software_update_device_id.as_str().into(),
+        ),
     ]);
     let optional = [("IMEI", &facts.imei), ("MEID", &facts.meid)];
     for (key, value) in optional {

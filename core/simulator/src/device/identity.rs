@@ -42,11 +42,7 @@ impl Identity {
     }
 
     pub(crate) fn signer(&self) -> Signer {
-        Signer {
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
-            extra: Vec::new(),
-        }
+        Signer::new(self.certificate.clone(), self.key.clone())
     }
 }
 
@@ -116,12 +112,7 @@ pub fn signature_header(identity: &Identity, digest: SignatureDigest, body: &[u8
     }
 }
 
-fn sign(
-    headers: &mut HeaderMap,
-    identity: &Identity,
-    digest: SignatureDigest,
-    body: &[u8],
-) -> Result<(), DeviceError> {
+fn sign(headers: &mut HeaderMap, identity: &Identity, digest: SignatureDigest, body: &[u8]) -> Result<(), DeviceError> {
     let value = signature_header(identity, digest, body)?;
     headers.insert(HeaderName::from_static("mdm-signature"), header_value(&value)?);
     Ok(())

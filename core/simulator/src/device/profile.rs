@@ -84,21 +84,32 @@ impl InstalledProfile {
         let profile = codec::decode(&content, &Limits::default())?;
         let payload = || "Configuration".to_owned();
         let text = |key: &str| profile.get(key).and_then(Value::as_string).map(str::to_owned);
-        let needed = |key: &'static str| text(key).ok_or_else(|| ProfileError::Key { payload: payload(), key });
+        let needed = |key: &'static str| {
+            text(key).ok_or_else(|| ProfileError::Key {
+                payload: payload(),
+                key,
+            })
+        };
         if text("PayloadType").as_deref() != Some("Configuration") {
             return Err(ProfileError::Key {
                 payload: payload(),
                 key: "PayloadType",
             });
         }
-        let payloads = profile.get("PayloadContent").and_then(Value::as_array).ok_or_else(|| ProfileError::Key {
-            payload: payload(),
-            key: "PayloadContent",
-        })?;
+        let payloads = profile
+            .get("PayloadContent")
+            .and_then(Value::as_array)
+            .ok_or_else(|| ProfileError::Key {
+                payload: payload(),
+                key: "PayloadContent",
+            })?;
         Ok(Self {
             identifier: needed("PayloadIdentifier")?,
             uuid: needed("PayloadUUID")?,
-            version: profile.get("PayloadVersion").and_then(Value::as_signed_integer).unwrap_or(1),
+            version: profile
+                .get("PayloadVersion")
+                .and_then(Value::as_signed_integer)
+                .unwrap_or(1),
             display_name: text("PayloadDisplayName"),
             organization: text("PayloadOrganization"),
             description: text("PayloadDescription"),
@@ -194,7 +205,10 @@ impl EnrollmentProfile {
     /// # Errors
     /// [`ProfileError`] when it has none, or they are incomplete.
     pub fn from_profile(profile: InstalledProfile) -> Result<Self, ProfileError> {
-        let mdm = profile.payloads_of(MDM).next().ok_or(ProfileError::MissingPayload(MDM))?;
+        let mdm = profile
+            .payloads_of(MDM)
+            .next()
+            .ok_or(ProfileError::MissingPayload(MDM))?;
         let identity = string(mdm, MDM, "IdentityCertificateUUID")?;
         let scep = profile
             .payloads_of(SCEP)
@@ -205,12 +219,16 @@ impl EnrollmentProfile {
             })?;
         let scep = scep_settings(scep, identity)?;
         let mdm = mdm_settings(mdm)?;
-        let anchors = ["com.apple.security.root", "com.apple.security.pem", "com.apple.security.pkcs1"]
-            .into_iter()
-            .flat_map(|kind| profile.payloads_of(kind))
-            .filter_map(|payload| payload.get("PayloadContent").and_then(Value::as_data))
-            .filter_map(certificate_der)
-            .collect();
+        let anchors = [
+            "com.apple.security.root",
+            "com.apple.security.pem",
+            "com.apple.security.pkcs1",
+        ]
+        .into_iter()
+        .flat_map(|kind| profile.payloads_of(kind))
+        .filter_map(|payload| payload.get("PayloadContent").and_then(Value::as_data))
+        .filter_map(certificate_der)
+        .collect();
         Ok(Self {
             scep,
             mdm,
@@ -229,21 +247,39 @@ fn scep_settings(payload: &Dictionary, payload_uuid: String) -> Result<ScepSetti
         .and_then(Value::as_dictionary)
         .ok_or_else(|| missing(SCEP, "PayloadContent"))?;
     let text = |key: &str| content.get(key).and_then(Value::as_string).map(str::to_owned);
-    let subject = content.get("Subject").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let key_size = content.get("Keysize").and_then(Value::as_unsigned_integer).unwrap_or(1024);
+    let subject = content
+        .get("Subject")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let key_size = content
+        .get("Keysize")
+        .and_then(Value::as_unsigned_integer)
+        .unwrap_or(1024);
     Ok(ScepSettings {
         payload_uuid,
         url: string(content, SCEP, "URL")?,
         name: text("Name"),
         challenge: text("Challenge").map(SecretString::new),
-        subject: subject.iter().filter_map(Value::as_array).flatten().filter_map(attribute).collect(),
+        subject: subject
+            .iter()
+            .filter_map(Value::as_array)
+            .flatten()
+            .filter_map(attribute)
+            .collect(),
         key_size: u32::try_from(key_size).map_err(|_| missing(SCEP, "Keysize"))?,
-        ca_fingerprint: content.get("CAFingerprint").and_then(Value::as_data).map(<[u8]>::to_vec),
+        ca_fingerprint: content
+            .get("CAFingerprint")
+            .and_then(Value::as_data)
+            .map(<[u8]>::to_vec),
     })
 }
 
 fn mdm_settings(payload: &Dictionary) -> Result<MdmSettings, ProfileError> {
-    let capabilities = payload.get("ServerCapabilities").and_then(Value::as_array).map(Vec::as_slice);
+    let capabilities = payload
+        .get("ServerCapabilities")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice);
     Ok(MdmSettings {
         server_url: string(payload, MDM, "ServerURL")?,
         check_in_url: payload.get("CheckInURL").and_then(Value::as_string).map(str::to_owned),

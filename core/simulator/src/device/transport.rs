@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use russet_protocol::codec::{self, DecodeError, Limits};
+use russet_protocol::plist::Dictionary;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use russet_protocol::codec::{self, DecodeError, Limits};
-use russet_protocol::plist::Dictionary;
 
 use super::error::{DeviceError, Refusal, Step};
 use super::identity::Identity;
