@@ -72,39 +72,32 @@ impl Engine {
         {
             return Err(EngineError::invalid("expires_at must be later than not_before"));
         }
-        let (checked, profile_name) = match ask.source {
-            CommandSource::Json(json) => (Command::from_json(&json).map_err(command_error)?, None),
-            CommandSource::Plist(plist) => (
-                Command::from_plist(&plist, &Limits::default()).map_err(command_error)?,
-                None,
-            ),
+        let prepared = match ask.source {
+            CommandSource::Json(json) => Prepared::of(Command::from_json(&json).map_err(command_error)?),
+            CommandSource::Plist(plist) => {
+                Prepared::of(Command::from_plist(&plist, &Limits::default()).map_err(command_error)?)
+            }
             CommandSource::StoredProfile(name) => {
                 if self.inner.store.profile(request.tenant.id, &name).await?.is_none() {
                     return Err(EngineError::NotFound("profile"));
                 }
-                (install_profile_later()?, Some(name))
+                Prepared::install_profile(name)
             }
         };
-        let Validated { command, warnings } = checked;
-        let dedupe_key = match &profile_name {
-            // The newest content is rendered at delivery, so one waiting entry is enough.
-            Some(name) => Some(format!("InstallProfile:{name}")),
-            None => command.dedupe_key(),
-        };
-        let request_type = command.request_type().to_owned();
         let uuid = Uuid::now_v7();
+        let (request_type, warnings) = (prepared.request_type.clone(), prepared.warnings.clone());
         let new = NewCommand {
             uuid,
             tenant: request.tenant.id,
-            request_type: request_type.clone(),
-            payload: codec::encode(&command.dictionary()),
-            profile_name,
+            request_type: prepared.request_type,
+            payload: codec::encode(&prepared.dictionary),
+            profile_name: prepared.profile_name,
             priority: ask.priority,
             not_before: ask.not_before,
             expires_at: ask.expires_at,
-            dedupe_key,
+            dedupe_key: prepared.dedupe_key,
             created_by: ask.created_by,
-            warnings: warnings.clone(),
+            warnings: prepared.warnings,
         };
         let ids = targets.iter().map(|(id, _)| *id).collect();
         let enqueued = self.inner.store.enqueue(new, ids, now).await?;
@@ -230,13 +223,37 @@ fn dictionary<const N: usize>(pairs: [(&str, plist::Value); N]) -> plist::Dictio
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// The command of a stored profile, without its payload yet.
-fn install_profile_later() -> Result<Validated, EngineError> {
-    let command = dictionary([
-        ("RequestType", "InstallProfile".into()),
-        ("Payload", plist::Value::Data(Vec::new())),
-    ]);
-    Command::from_plist(&codec::encode(&command), &Limits::default()).map_err(command_error)
+/// A command that passed its checks.
+struct Prepared {
+    request_type: String,
+    dictionary: plist::Dictionary,
+    profile_name: Option<String>,
+    dedupe_key: Option<String>,
+    warnings: Vec<String>,
+}
+
+impl Prepared {
+    fn of(checked: Validated) -> Self {
+        Self {
+            request_type: checked.command.request_type().to_owned(),
+            dictionary: checked.command.dictionary(),
+            profile_name: None,
+            dedupe_key: checked.command.dedupe_key(),
+            warnings: checked.warnings,
+        }
+    }
+
+    /// InstallProfile of a stored profile: the payload is put in at delivery, so it is the newest then, and one waiting
+    /// entry for a device is enough.
+    fn install_profile(name: String) -> Self {
+        Self {
+            request_type: "InstallProfile".to_owned(),
+            dictionary: dictionary([("RequestType", "InstallProfile".into())]),
+            dedupe_key: Some(format!("InstallProfile:{name}")),
+            profile_name: Some(name),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 fn command_error(error: CommandError) -> EngineError {

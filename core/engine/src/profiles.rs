@@ -91,5 +91,7 @@ fn check(content: &[u8]) -> Result<(), EngineError> {
     } else {
         content
     };
-    Profile::inspect(content, &russet_protocol::Limits::default()).map(|_| ()).map_err(|error| invalid(&error))
+    Profile::inspect(content, &russet_protocol::Limits::default())
+        .map(|_| ())
+        .map_err(|error| invalid(&error))
 }
