@@ -404,12 +404,12 @@ fn build(template: &Template<'_>, issuer: &[u8], key: &PrivateKey) -> Result<Cer
     ]))?)
 }
 
-/// A random positive serial number of exactly 128 bits.
+/// A random positive serial number of 16 octets: 126 random bits below a fixed `01`.
 fn serial() -> Result<[u8; 16], CaError> {
     let mut serial = [0; 16];
     rand::fill(&mut serial).map_err(|_| KeyError::Operation)?;
-    // Never a leading zero octet, so that every serial has the same length in every notation.
-    serial[0] |= 0x40;
+    // Neither a sign octet nor a leading zero, so that every serial has the same length in every notation.
+    serial[0] = serial[0] & 0x7f | 0x40;
     Ok(serial)
 }
 

@@ -60,10 +60,9 @@ impl KeyUsage {
     }
 
     pub(crate) fn parse(element: Element<'_>) -> Result<Self, Asn1Error> {
-        let (BIT_STRING, [unused @ 0..=7, octets @ ..]) = (element.tag, element.content) else {
+        let (BIT_STRING, [0..=7, octets @ ..]) = (element.tag, element.content) else {
             return Err(Asn1Error("invalid key usage"));
         };
-        let _ = unused;
         // Bit 0 of the ASN.1 string is the most significant bit of the first octet.
         let bits = octets.iter().take(2).enumerate().fold(0, |bits, (position, octet)| {
             bits | (u16::from(octet.reverse_bits()) << (8 * position))

@@ -124,17 +124,20 @@ fn names(recipient: Element<'_>, certificate: &Certificate) -> Result<bool, Asn1
 
 /// KeyTransRecipientInfo for an RSA certificate.
 pub(super) fn transport(recipient: &Certificate, key: &[u8]) -> Result<Vec<u8>, EncryptError> {
-    let encrypted = match PublicEncryptingKey::from_der(recipient.public_key_der()) {
-        Ok(public) => {
-            let public = Pkcs1PublicEncryptingKey::new(public).map_err(|_| EncryptError::Operation)?;
+    let encrypted = match recipient.public_key().kind() {
+        // The library refuses these, which only the legacy policy lets through to here.
+        PublicKeyKind::Rsa { bits: ..2048 } => rsa_legacy::encrypt(recipient.public_key(), key)?,
+        _ => {
+            let public = PublicEncryptingKey::from_der(recipient.public_key_der())
+                .ok()
+                .and_then(|public| Pkcs1PublicEncryptingKey::new(public).ok())
+                .ok_or(EncryptError::Recipient)?;
             let mut buffer = vec![0; public.ciphertext_size()];
             public
                 .encrypt(key, &mut buffer)
                 .map_err(|_| EncryptError::Operation)?
                 .to_vec()
         }
-        // The library refuses keys below 2,048 bits, which the legacy policy lets through to here.
-        Err(_) => rsa_legacy::encrypt(recipient.public_key(), key)?,
     };
     Ok(asn1::sequence(&[
         &asn1::unsigned(&[0]),
@@ -266,4 +269,50 @@ fn unwrap_key(wrapping_key: &[u8], wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>>>
     let length = kek(wrapping_key)?.unwrap(wrapped, &mut out).ok()?.len();
     out.truncate(length);
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::key::KeyKind;
+
+    /// A wrapped key whose padded block is given.
+    fn wrap(key: &PrivateKey, block: &[u8]) -> Vec<u8> {
+        let (modulus, exponent) = key.public_key().rsa_parts().unwrap();
+        rsa_legacy::power(block, exponent, &modulus[1..])
+    }
+
+    #[test]
+    fn a_bad_padding_becomes_a_random_key_of_the_right_length() {
+        let key = PrivateKey::generate(KeyKind::Rsa2048).unwrap();
+        let mut block = [0x5c; 256];
+        block[..2].copy_from_slice(&[0, 2]);
+        block[239] = 0;
+        assert_eq!(
+            *receive(&wrap(&key, &block), &key, 16).unwrap(),
+            [0x5c; 16],
+            "a good padding is honoured"
+        );
+
+        let mut bad = Vec::new();
+        for (position, value) in [(0, 1), (1, 1), (1, 0), (239, 1), (5, 0), (238, 0)] {
+            let mut changed = block;
+            changed[position] = value;
+            bad.push(wrap(&key, &changed));
+        }
+        bad.push(vec![0xff; 256]);
+        bad.push(vec![0; 256]);
+        bad.push(vec![1; 255]);
+        bad.push(Vec::new());
+        let mut seen = Vec::new();
+        for wrapped in bad {
+            let first = receive(&wrapped, &key, 16).unwrap();
+            let second = receive(&wrapped, &key, 16).unwrap();
+            assert_eq!((first.len(), second.len()), (16, 16));
+            assert_ne!(*first, *second, "random each time");
+            assert!(!seen.contains(&first));
+            seen.push(first);
+        }
+    }
 }

@@ -13,9 +13,9 @@ pub(super) fn encrypt(key: &PublicKey, message: &[u8]) -> Result<Vec<u8>, Encryp
     let (modulus, exponent) = key.rsa_parts().ok_or(EncryptError::Recipient)?;
     let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
     let length = modulus.len();
-    // Not below 1,024 bits, not the sizes the library handles, and an odd modulus and exponent as RSA has them.
+    // From 1,024 bits; modulus and exponent odd as RSA has them; an exponent of 1 would encrypt nothing.
     let odd = |number: &[u8]| number.last().is_some_and(|octet| octet & 1 == 1);
-    if !(128..=256).contains(&length) || exponent.len() > 5 || !odd(modulus) || !odd(exponent) {
+    if !(128..=256).contains(&length) || exponent.len() > 5 || !odd(modulus) || !odd(exponent) || exponent == [1] {
         return Err(EncryptError::Recipient);
     }
     let padding = length.checked_sub(message.len() + 3).filter(|&padding| padding >= 8);
@@ -33,7 +33,7 @@ pub(super) fn encrypt(key: &PublicKey, message: &[u8]) -> Result<Vec<u8>, Encryp
 }
 
 /// `base ^ exponent mod modulus`, big-endian, by square and multiply.
-fn power(base: &[u8], exponent: &[u8], modulus: &[u8]) -> Vec<u8> {
+pub(super) fn power(base: &[u8], exponent: &[u8], modulus: &[u8]) -> Vec<u8> {
     let n = limbs(modulus);
     let base = limbs(base);
     let mut result = vec![0; n.len()];
