@@ -37,7 +37,8 @@ pub enum Reason {
     UnrecognizedDevice,
     /// `com.apple.well-known.failed`: the discovery of an account-driven enrollment is refused.
     WellKnownFailed,
-    /// `com.apple.watch.pairing.token.missing`: the watch fetches a pairing token from its phone's server and comes again.
+    /// `com.apple.watch.pairing.token.missing`: the watch fetches a pairing token from its phone's server and comes
+    /// again.
     WatchPairingTokenMissing {
         /// What that server makes the token from: a random UUID.
         security_token: String,

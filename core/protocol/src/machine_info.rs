@@ -1,4 +1,5 @@
-//! Machine information: what a device tells before it has a management profile (automated and account-driven enrollment).
+//! Machine information: what a device tells before it has a management profile (automated and account-driven
+//! enrollment).
 //!
 //! It arrives signed; the signature is checked elsewhere, before the content is trusted.
 

@@ -1,5 +1,5 @@
-//! Values that must not reach a log: their `Debug` hides the content, dropping them wipes it, and comparing two takes the
-//! same time wherever they differ.
+//! Values that must not reach a log: their `Debug` hides the content, dropping them wipes it, and comparing two takes
+//! the same time wherever they differ.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Property list values as JSON and back, for the API, the store and plugins.
 //!
-//! To JSON is for reading: data becomes base64 text and a date becomes RFC 3339 text. From JSON is exact only where JSON has
-//! the type, so data and dates are written as `{"$data": "<base64>"}` and `{"$date": "2026-01-31T12:00:00Z"}`.
+//! To JSON is for reading: data becomes base64 text and a date becomes RFC 3339 text. From JSON is exact only where
+//! JSON has the type, so data and dates are written as `{"$data": "<base64>"}` and `{"$date": "2026-01-31T12:00:00Z"}`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

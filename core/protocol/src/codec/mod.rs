@@ -1,8 +1,9 @@
 //! Property lists in and out, with limits on what is read.
 //!
-//! A device's body is hostile until proved otherwise: arrays nested 180 KB deep overflow the stack of the usual parser and
-//! abort the process, a binary property list of some hundred bytes expands to gigabytes, and entities multiply text. So
-//! [`decode`] first runs a scan that neither recurses nor allocates by the input's word, and only then the parser.
+//! A device's body is hostile until proved otherwise: arrays nested 180 KB deep overflow the stack of the usual parser
+//! and abort the process, a binary property list of some hundred bytes expands to gigabytes, and entities multiply
+//! text. So [`decode`] first runs a scan that neither recurses nor allocates by the input's word, and only then the
+//! parser.
 //!
 //! What is accepted is what Apple's own writer produces and a little more: XML in UTF-8, comments, CDATA sections. What
 //! two readers could understand differently (duplicate keys, several root values, prefixed element names) is refused.

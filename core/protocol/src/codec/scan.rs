@@ -1,5 +1,5 @@
-//! The pass over a document before the property list parser sees it. It knows the grammar of a property list, keeps its own
-//! stack of open containers, and builds no values.
+//! The pass over a document before the property list parser sees it. It knows the grammar of a property list, keeps its
+//! own stack of open containers, and builds no values.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

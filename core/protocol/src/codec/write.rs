@@ -1,5 +1,5 @@
-//! Property lists out. Every value can be written: what XML has no way to say is replaced, not refused, so that an answer
-//! to a device never fails at the last step.
+//! Property lists out. Every value can be written: what XML has no way to say is replaced, not refused, so that an
+//! answer to a device never fails at the last step.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

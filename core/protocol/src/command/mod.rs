@@ -1,8 +1,8 @@
 //! Commands: typed where this crate knows Apple's schema, passed through where it does not.
 //!
 //! The JSON form of a command is its property list with Apple's own spelling, such as
-//! `{"RequestType": "DeviceLock", "Message": "Please return me", "PIN": "123456"}`. In the typed commands data is base64
-//! text; in the others it is written as [`codec::from_json`] describes.
+//! `{"RequestType": "DeviceLock", "Message": "Please return me", "PIN": "123456"}`. In the typed commands data is
+//! base64 text; in the others it is written as [`codec::from_json`] describes.
 
 mod check;
 mod known;

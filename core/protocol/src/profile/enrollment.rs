@@ -65,7 +65,8 @@ impl AccessRights {
     pub const ALL: Self = Self(8191);
 
     /// Checks the bits: never none, no unknown ones, 2 (install profiles) only with 1 (inspect profiles), and 128
-    /// (install provisioning profiles) only with 64 (inspect them). An update of the profile may drop rights, never add.
+    /// (install provisioning profiles) only with 64 (inspect them). An update of the profile may drop rights, never
+    /// add.
     pub fn new(bits: u32) -> Result<Self, ProfileError> {
         if bits == 0 || bits > Self::ALL.0 {
             return Err(ProfileError::AccessRightsRange(bits));
@@ -95,14 +96,15 @@ pub struct EnrollmentProfile {
     pub description: Option<String>,
     /// The organization shown for the profile.
     pub organization: Option<String>,
-    /// What the UUID of the identity depends on beside the identifier. The same text for the same request keeps a second
-    /// download the same; another makes the device get a new identity, which is how one is renewed.
+    /// What the UUID of the identity depends on beside the identifier. The same text for the same request keeps a
+    /// second download the same; another makes the device get a new identity, which is how one is renewed.
     pub identity_seed: String,
     /// How the device gets its identity.
     pub scep: ScepPayload,
     /// Where the device reports.
     pub mdm: MdmPayload,
-    /// Certificates of authorities that the device shall trust, in DER: the server's own, where no public one signed it.
+    /// Certificates of authorities that the device shall trust, in DER: the server's own, where no public one signed
+    /// it.
     pub trust_anchors: Vec<Vec<u8>>,
 }
 

@@ -2,8 +2,8 @@
 
 use uuid::{Builder, Uuid};
 
-/// A UUID that is the same for the same parts and another for others (version 8, RFC 9562 section 5.8). Not secret and no
-/// proof of anything: the parts are hashed without cryptography (FNV-1a, 128 bits).
+/// A UUID that is the same for the same parts and another for others (version 8, RFC 9562 section 5.8). Not secret and
+/// no proof of anything: the parts are hashed without cryptography (FNV-1a, 128 bits).
 pub fn payload_uuid(parts: &[&[u8]]) -> Uuid {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;

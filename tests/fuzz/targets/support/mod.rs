@@ -68,8 +68,8 @@ fn messages() -> Messages {
     }
 }
 
-/// The input as a message: as it is, or as edits of a valid one. The first byte chooses; an edit is an offset (two bytes), what
-/// to do, and a byte.
+/// The input as a message: as it is, or as edits of a valid one. The first byte chooses; an edit is an offset (two
+/// bytes), what to do, and a byte.
 pub fn message(input: &[u8]) -> Vec<u8> {
     let Some((&choice, rest)) = input.split_first() else {
         return Vec::new();
