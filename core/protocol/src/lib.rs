@@ -9,7 +9,7 @@
 //! - No input makes a decoder panic, recurse without bound, or allocate more than a small multiple of its size:
 //!   [`codec`] scans every document before the parser sees it.
 //! - No secret a message carries (push magic, push token, unlock and bootstrap tokens, PINs) shows in a `Debug` output
-//! or an error text.
+//!   or an error text.
 //! - One place turns a message's identifiers into the name of an enrollment: [`EnrollmentKey`].
 
 pub mod checkin;

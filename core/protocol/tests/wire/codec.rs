@@ -65,7 +65,8 @@ fn comments_marks_and_missing_heads_are_tolerated() {
 #[test]
 fn cdata_is_text_and_not_lost() {
     let read = value(&message(
-        "<key><![CDATA[a&b]]></key><string>1 <![CDATA[<b>&amp;</b>]]> 2<![CDATA[]]></string><key>c</key><string>d</string>",
+        "<key><![CDATA[a&b]]></key><string>1 <![CDATA[<b>&amp;</b>]]> 2<![CDATA[]]></string>\
+         <key>c</key><string>d</string>",
     ));
     let expected = Dictionary::from_iter([("a&b", Value::from("1 <b>&amp;</b> 2")), ("c", Value::from("d"))]);
     assert_eq!(read, Value::Dictionary(expected));
