@@ -23,6 +23,7 @@ mod certificate;
 mod chain;
 pub mod cms;
 pub mod csr;
+mod encoding;
 mod extensions;
 pub mod fingerprint;
 pub mod key;

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::algorithm::SignaturePolicy;
 use crate::certificate::Certificate;
 use crate::cms::{self, CmsError, SignError, Signer};
+use crate::encoding;
 
 /// Longest header value that is read, in characters; devices send about 2,000.
 pub const MAX_HEADER_LEN: usize = 64 * 1024;
@@ -35,8 +36,7 @@ pub fn verify(header: &str, body: &[u8], policy: &SignaturePolicy) -> Result<Cer
     if header.len() > MAX_HEADER_LEN {
         return Err(MdmSignatureError::TooLong);
     }
-    let compact: Vec<u8> = header.bytes().filter(|octet| !octet.is_ascii_whitespace()).collect();
-    let signature = STANDARD.decode(compact).map_err(|_| MdmSignatureError::Base64)?;
+    let signature = encoding::base64(header).ok_or(MdmSignatureError::Base64)?;
     Ok(cms::verify_detached(&signature, body, policy)?.signer)
 }
 

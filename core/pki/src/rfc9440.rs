@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::certificate::{Certificate, CertificateError};
+use crate::encoding;
 
 /// Longest header value that is read, in characters.
 pub const MAX_HEADER_LEN: usize = 64 * 1024;
@@ -36,11 +37,11 @@ pub fn parse_client_cert(header: &str) -> Result<Certificate, ClientCertError> {
     }
     let header = header.trim();
     if let Some(inner) = header.strip_prefix(':').and_then(|rest| rest.strip_suffix(':')) {
-        let der = STANDARD.decode(inner).map_err(|_| ClientCertError::Format)?;
+        let der = encoding::base64(inner).ok_or(ClientCertError::Format)?;
         return Ok(Certificate::parse(&der)?);
     }
     if header.starts_with("-----BEGIN") {
-        let text = percent_decode(header).ok_or(ClientCertError::Format)?;
+        let text = encoding::percent(header).ok_or(ClientCertError::Format)?;
         return Ok(Certificate::from_pem(&text)?);
     }
     Err(ClientCertError::Format)
@@ -49,20 +50,4 @@ pub fn parse_client_cert(header: &str) -> Result<Certificate, ClientCertError> {
 /// Writes a certificate as RFC 9440 does.
 pub fn to_header(certificate: &Certificate) -> String {
     format!(":{}:", STANDARD.encode(certificate.der()))
-}
-
-/// Decodes `%XX`. A plus sign stays one, since base64 has it.
-fn percent_decode(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut octets = text.bytes();
-    while let Some(octet) = octets.next() {
-        if octet != b'%' {
-            out.push(octet);
-            continue;
-        }
-        let mut digit = || octets.next().and_then(|octet| char::from(octet).to_digit(16));
-        let value = digit()? * 16 + digit()?;
-        out.push(u8::try_from(value).ok()?);
-    }
-    String::from_utf8(out).ok()
 }

@@ -9,11 +9,13 @@ mod context;
 mod message;
 mod reply;
 mod request;
+mod transport;
 
 pub use context::{RaContext, ScepPolicy, ca_certificates, capabilities};
 pub use message::{FailInfo, MessageType, PkiStatus};
 pub use reply::ReplyError;
 pub use request::{Refusal, Request, ScepError};
+pub use transport::{MAX_GET_MESSAGE_LEN, decode_get_message};
 
 /// Content type of a PKI message, both ways (RFC 8894 section 4.3).
 pub const PKI_MESSAGE_TYPE: &str = "application/x-pki-message";
