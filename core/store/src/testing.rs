@@ -71,7 +71,8 @@ fail() { echo "$1"; cat "$log"; exit 1; }
 as_owner "$PROGRAMS/initdb" -D "$FOLDER/data" -U russet --auth=trust -E UTF8 --locale=C --no-sync \
     >"$log" 2>&1 || fail "initdb failed"
 as_owner "$PROGRAMS/pg_ctl" -D "$FOLDER/data" -l "$FOLDER/server.log" -w -t 60 -o "-c listen_addresses='' \
-    -c unix_socket_directories='$FOLDER' -c fsync=off -c max_connections=200 -c shared_buffers=64MB" start \
+    -c unix_socket_directories='$FOLDER' -c fsync=off -c autovacuum=off -c max_connections=200 \
+    -c shared_buffers=64MB" start \
     >"$log" 2>&1 || { cat "$FOLDER/server.log" >>"$log"; fail "pg_ctl start failed"; }
 echo ready
 read -r _

@@ -1,0 +1,254 @@
+//! A fresh database for one behaviour, and the things that behaviours are about.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use russet_protocol::Channel;
+use russet_store::testing::PostgresCluster;
+use russet_store::{
+    AuthenticateWrite, DeviceFacts, EnrollmentId, MasterKey, NewCertificate, NewCommand, NewDecision, Sha256, Store,
+    StoreConfig, TenantId, TokenTarget, TokenUpdateWrite,
+};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
+use serde_json::json;
+use uuid::Uuid;
+
+pub(crate) type Behaviour = fn(Bench) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A way around the store, to look at it or to damage it.
+enum Back {
+    Sqlite {
+        file: PathBuf,
+        watcher: DatabaseConnection,
+    },
+    Postgres {
+        cluster: Arc<PostgresCluster>,
+        database: String,
+    },
+}
+
+pub(crate) struct Bench {
+    pub(crate) store: Store,
+    pub(crate) tenant: TenantId,
+    back: Back,
+    serial: AtomicU64,
+}
+
+pub(crate) fn master() -> MasterKey {
+    MasterKey::from_bytes([42; 32])
+}
+
+/// A moment, in seconds after the start of the behaviour.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    "2026-09-01T08:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
+}
+
+pub(crate) fn sha256(number: u64) -> Sha256 {
+    let mut digest = [0xA5; 32];
+    digest[..8].copy_from_slice(&number.to_be_bytes());
+    digest
+}
+
+fn config(url: String) -> StoreConfig {
+    // No flush on its own: behaviours say when.
+    StoreConfig {
+        touch_interval: Duration::from_secs(3600),
+        ..StoreConfig::new(url)
+    }
+}
+
+impl Bench {
+    pub(crate) async fn sqlite(folder: &Path) -> Self {
+        let file = folder.join("russet.db");
+        let url = format!("sqlite://{}", file.display());
+        let store = Store::open(config(url.clone()), &master()).await.unwrap();
+        let watcher = Database::connect(url).await.unwrap();
+        Self::new(store, Back::Sqlite { file, watcher })
+    }
+
+    pub(crate) async fn postgres(cluster: &Arc<PostgresCluster>, database: &str) -> Self {
+        let url = cluster.create_database(database).unwrap();
+        let store = Store::open(config(url), &master()).await.unwrap();
+        Self::new(
+            store,
+            Back::Postgres {
+                cluster: cluster.clone(),
+                database: database.to_owned(),
+            },
+        )
+    }
+
+    fn new(store: Store, back: Back) -> Self {
+        let tenant = store.default_tenant();
+        Self {
+            store,
+            tenant,
+            back,
+            serial: AtomicU64::new(1),
+        }
+    }
+
+    /// Another server on the same data.
+    pub(crate) async fn reopen(&self, master: &MasterKey) -> Result<Store, russet_store::OpenError> {
+        let url = match &self.back {
+            Back::Sqlite { file, .. } => format!("sqlite://{}", file.display()),
+            Back::Postgres { cluster, database } => cluster.url(database),
+        };
+        Store::open(config(url), master).await
+    }
+
+    /// Runs a statement behind the store's back.
+    pub(crate) async fn meddle(&self, sqlite: &str, postgres: &str) {
+        match &self.back {
+            Back::Sqlite { watcher, .. } => {
+                watcher.execute_unprepared(sqlite).await.unwrap();
+            }
+            Back::Postgres { cluster, database } => {
+                cluster.query(database, postgres).unwrap();
+            }
+        }
+    }
+
+    /// Grows with every transaction of the store that changes something, and with nothing else.
+    pub(crate) async fn writes(&self) -> i64 {
+        match &self.back {
+            Back::Sqlite { watcher, .. } => {
+                // Changes when another connection has committed a change.
+                let statement = Statement::from_string(DbBackend::Sqlite, "PRAGMA data_version");
+                watcher
+                    .query_one_raw(statement)
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .try_get_by_index(0)
+                    .unwrap()
+            }
+            Back::Postgres { cluster, database } => {
+                // The next transaction id: only transactions that write take one.
+                let sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
+                cluster.query(database, sql).unwrap().parse().unwrap()
+            }
+        }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn certificate(&self) -> NewCertificate {
+        let number = self.number();
+        NewCertificate {
+            sha256: sha256(number),
+            tenant: self.tenant,
+            serial_number: format!("{number:04x}"),
+            subject: format!("CN=device {number}"),
+            der: vec![0x30, 0x82],
+            not_before: at(-60),
+            not_after: at(86_400 * 365),
+            person: None,
+            attributes: json!({}),
+            bound_serial: None,
+            bound_udid: None,
+            renews: None,
+        }
+    }
+
+    /// An Authenticate with a fresh certificate that the store knows.
+    pub(crate) async fn authenticate_write(&self, key: &str) -> AuthenticateWrite {
+        let certificate = self.certificate();
+        let certificate_sha256 = certificate.sha256;
+        self.store.insert_certificate(certificate, vec![], at(0)).await.unwrap();
+        AuthenticateWrite {
+            tenant: self.tenant,
+            key: key.to_owned(),
+            channel: Channel::Device,
+            facts: DeviceFacts {
+                udid: Some(key.to_owned()),
+                serial_number: Some(format!("SERIAL-{key}")),
+                os_version: Some("18.0".to_owned()),
+                ..DeviceFacts::default()
+            },
+            certificate_sha256,
+            person: Some(json!({ "name": "Ada" })),
+            attributes: json!({ "group": "staff" }),
+            topic: Some("com.apple.mgmt.test".to_owned()),
+            renewal: false,
+            decisions: vec![],
+        }
+    }
+
+    pub(crate) fn token(&self, target: TokenTarget) -> TokenUpdateWrite {
+        TokenUpdateWrite {
+            target,
+            topic: "com.apple.mgmt.test".to_owned(),
+            token: self.number().to_be_bytes().to_vec(),
+            magic: "magic".to_owned(),
+            awaiting_configuration: false,
+        }
+    }
+
+    /// A device that went through Authenticate and TokenUpdate.
+    pub(crate) async fn enrolled(&self, key: &str) -> EnrollmentId {
+        let id = self
+            .store
+            .authenticate(self.authenticate_write(key).await, at(0))
+            .await
+            .unwrap();
+        self.store
+            .token_update(self.token(TokenTarget::Enrollment(id)), at(1))
+            .await
+            .unwrap();
+        id
+    }
+
+    pub(crate) fn command(&self, request_type: &str) -> NewCommand {
+        NewCommand {
+            uuid: Uuid::now_v7(),
+            tenant: self.tenant,
+            request_type: request_type.to_owned(),
+            payload: b"<plist/>".to_vec(),
+            profile_name: None,
+            priority: 100,
+            not_before: None,
+            expires_at: None,
+            dedupe_key: None,
+            created_by: "test".to_owned(),
+            warnings: vec![],
+        }
+    }
+
+    /// Queues a plain command for one enrollment.
+    pub(crate) async fn queued(&self, enrollment: EnrollmentId, request_type: &str) -> Uuid {
+        let command = self.command(request_type);
+        let uuid = command.uuid;
+        assert_eq!(
+            self.store
+                .enqueue(command, vec![enrollment], at(2))
+                .await
+                .unwrap()
+                .queued,
+            1
+        );
+        uuid
+    }
+
+    pub(crate) fn decision(&self, verdict: &str) -> NewDecision {
+        NewDecision {
+            enrollment: None,
+            hook: "enrollment-gate".to_owned(),
+            plugin: Some("gate".to_owned()),
+            revision: Some("ab12".to_owned()),
+            subject: "SERIAL".to_owned(),
+            verdict: verdict.to_owned(),
+            reason: Some("on the list".to_owned()),
+            fault: None,
+            failure_rule: None,
+            duration_us: 17,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What the store promises, checked the same way on both back ends.
+//!
+//! Each behaviour is an async function over a fresh database. Add one to the list of its module; it then runs on SQLite
+//! and on PostgreSQL.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod bench;
+mod concurrency;
+mod enrollments;
+mod escrow;
+mod identities;
+mod plugins;
+mod push;
+mod queue;
+mod records;
+mod secrets;
+
+use std::sync::Arc;
+
+use bench::{Behaviour, Bench};
+use russet_store::testing::{PostgresCluster, postgres_is_skipped};
+
+/// Lists behaviours with their names.
+macro_rules! behaviours {
+    ($($name:ident),+ $(,)?) => {
+        pub(crate) fn behaviours() -> Vec<(&'static str, crate::bench::Behaviour)> {
+            vec![$((
+                concat!(module_path!(), "::", stringify!($name)),
+                (|bench| Box::pin($name(bench))) as crate::bench::Behaviour,
+            )),+]
+        }
+    };
+}
+pub(crate) use behaviours;
+
+fn all() -> Vec<(&'static str, Behaviour)> {
+    [
+        secrets::behaviours(),
+        identities::behaviours(),
+        enrollments::behaviours(),
+        escrow::behaviours(),
+        queue::behaviours(),
+        push::behaviours(),
+        plugins::behaviours(),
+        records::behaviours(),
+        concurrency::behaviours(),
+    ]
+    .concat()
+}
+
+/// Runs one behaviour; whether it held.
+async fn holds(name: &str, behaviour: Behaviour, bench: Bench) -> bool {
+    let store = bench.store.clone();
+    let outcome = tokio::spawn(behaviour(bench)).await;
+    store.close().await.unwrap();
+    if let Err(error) = &outcome {
+        eprintln!("==== {name} on {}: {error}", store.backend_name());
+    }
+    outcome.is_ok()
+}
+
+fn report(failed: &[&str]) {
+    assert!(
+        failed.is_empty(),
+        "{} behaviours do not hold: {failed:#?}",
+        failed.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sqlite() {
+    let mut failed = Vec::new();
+    for (name, behaviour) in all() {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = Bench::sqlite(folder.path()).await;
+        if !holds(name, behaviour, bench).await {
+            failed.push(name);
+        }
+    }
+    report(&failed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres() {
+    if postgres_is_skipped() {
+        return;
+    }
+    let cluster = Arc::new(PostgresCluster::start().unwrap());
+    let mut failed = Vec::new();
+    for (number, (name, behaviour)) in all().into_iter().enumerate() {
+        let bench = Bench::postgres(&cluster, &format!("behaviour_{number}")).await;
+        if !holds(name, behaviour, bench).await {
+            failed.push(name);
+        }
+    }
+    report(&failed);
+}

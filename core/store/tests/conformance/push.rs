@@ -1,0 +1,220 @@
+//! The push outbox, push certificates.
+
+use std::time::Duration;
+
+use russet_store::{EnrollmentId, PushCertificate, PushJob, StoreError, TokenTarget};
+
+use crate::behaviours;
+use crate::bench::{Bench, at};
+
+behaviours![
+    pushes_coalesce_per_enrollment,
+    a_push_is_leased_to_one,
+    a_request_during_a_push_is_not_lost,
+    a_refused_push_waits,
+    a_dead_token_is_parked,
+    a_new_token_is_not_parked_for_the_old_one,
+    a_waiting_command_asks_for_its_own_push,
+    the_dispatcher_is_woken_after_the_commit,
+    push_certificates_keep_their_key_sealed,
+];
+
+async fn claim(bench: &Bench, seconds: i64) -> Vec<PushJob> {
+    bench
+        .store
+        .push_claim(100, at(seconds + 30), at(seconds))
+        .await
+        .unwrap()
+}
+
+async fn the_one(bench: &Bench, seconds: i64) -> PushJob {
+    let mut jobs = claim(bench, seconds).await;
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    jobs.remove(0)
+}
+
+async fn parked(bench: &Bench, id: EnrollmentId) -> bool {
+    let record = bench
+        .store
+        .enrollment(bench.tenant, russet_store::EnrollmentLookup::Id(id))
+        .await
+        .unwrap()
+        .unwrap();
+    record.push.unwrap().parked_at.is_some()
+}
+
+async fn pushes_coalesce_per_enrollment(bench: Bench) {
+    let id = bench.enrolled("U1").await;
+    assert!(claim(&bench, 2).await.is_empty());
+    for _ in 0..3 {
+        bench.queued(id, "DeviceInformation").await;
+    }
+    bench.store.push_request(id, at(3)).await.unwrap();
+    let job = the_one(&bench, 4).await;
+    assert_eq!((job.enrollment, job.tenant, job.attempts), (id, bench.tenant, 0));
+    assert_eq!(
+        (job.topic.as_str(), job.magic.as_str()),
+        ("com.apple.mgmt.test", "magic")
+    );
+    bench.store.push_done(&job, at(5)).await.unwrap();
+    assert_eq!(bench.store.push_next_due().await.unwrap(), None);
+
+    // Without a token there is nobody to wake.
+    let pending = bench
+        .store
+        .authenticate(bench.authenticate_write("U2").await, at(5))
+        .await
+        .unwrap();
+    bench.store.push_request(pending, at(6)).await.unwrap();
+    assert!(claim(&bench, 7).await.is_empty());
+}
+
+async fn a_push_is_leased_to_one(bench: Bench) {
+    let id = bench.enrolled("U1").await;
+    bench.store.push_request(id, at(2)).await.unwrap();
+    let first = bench.store.push_claim(10, at(30), at(3)).await.unwrap().remove(0);
+    let before = bench.writes().await;
+    assert!(bench.store.push_claim(10, at(30), at(29)).await.unwrap().is_empty());
+    assert_eq!(bench.writes().await, before);
+    assert_eq!(bench.store.push_next_due().await.unwrap(), Some(at(30)));
+    // Its dispatcher died: another one takes over, and the first cannot settle it any more.
+    let second = bench.store.push_claim(10, at(60), at(30)).await.unwrap().remove(0);
+    bench.store.push_done(&first, at(31)).await.unwrap();
+    bench.store.push_retry(&first, at(32)).await.unwrap();
+    assert_eq!(bench.store.push_next_due().await.unwrap(), Some(at(60)));
+    bench.store.push_done(&second, at(33)).await.unwrap();
+    assert_eq!(bench.store.push_next_due().await.unwrap(), None);
+}
+
+async fn a_request_during_a_push_is_not_lost(bench: Bench) {
+    let id = bench.enrolled("U1").await;
+    bench.store.push_request(id, at(2)).await.unwrap();
+    let job = the_one(&bench, 3).await;
+    bench.store.push_request(id, at(4)).await.unwrap();
+    assert!(claim(&bench, 5).await.is_empty());
+    bench.store.push_done(&job, at(6)).await.unwrap();
+    let again = the_one(&bench, 6).await;
+    bench.store.push_done(&again, at(7)).await.unwrap();
+    assert!(claim(&bench, 8).await.is_empty());
+}
+
+async fn a_refused_push_waits(bench: Bench) {
+    let id = bench.enrolled("U1").await;
+    bench.store.push_request(id, at(2)).await.unwrap();
+    let job = the_one(&bench, 3).await;
+    bench.store.push_retry(&job, at(50)).await.unwrap();
+    // Another request does not shorten what APNs asked for.
+    bench.store.push_request(id, at(4)).await.unwrap();
+    assert!(claim(&bench, 49).await.is_empty());
+    assert_eq!(bench.store.push_next_due().await.unwrap(), Some(at(50)));
+    assert_eq!(the_one(&bench, 50).await.attempts, 1);
+}
+
+async fn a_dead_token_is_parked(bench: Bench) {
+    let id = bench.enrolled("U1").await;
+    bench.store.push_request(id, at(2)).await.unwrap();
+    let job = the_one(&bench, 3).await;
+    assert!(bench.store.push_park(&job, at(4)).await.unwrap());
+    assert!(parked(&bench, id).await);
+    bench.queued(id, "DeviceInformation").await;
+    assert_eq!(bench.store.push_next_due().await.unwrap(), None);
+    // The next TokenUpdate wakes it for what waits.
+    bench
+        .store
+        .token_update(bench.token(TokenTarget::Enrollment(id)), at(5))
+        .await
+        .unwrap();
+    assert!(!parked(&bench, id).await);
+    assert_eq!(the_one(&bench, 6).await.enrollment, id);
+}
+
+async fn a_new_token_is_not_parked_for_the_old_one(bench: Bench) {
+    let id = bench.enrolled("U1").await;
+    bench.store.push_request(id, at(2)).await.unwrap();
+    let job = the_one(&bench, 3).await;
+    let update = bench.token(TokenTarget::Enrollment(id));
+    bench.store.token_update(update.clone(), at(4)).await.unwrap();
+    assert!(!bench.store.push_park(&job, at(5)).await.unwrap());
+    assert!(!parked(&bench, id).await);
+    assert_eq!(the_one(&bench, 6).await.token, update.token);
+}
+
+async fn a_waiting_command_asks_for_its_own_push(bench: Bench) {
+    let id = bench.enrolled("U1").await;
+    let mut later = bench.command("DeviceLock");
+    later.not_before = Some(at(100));
+    bench.store.enqueue(later, vec![id], at(2)).await.unwrap();
+    bench.queued(id, "DeviceInformation").await;
+    let job = the_one(&bench, 3).await;
+    bench.store.push_done(&job, at(4)).await.unwrap();
+    assert!(claim(&bench, 99).await.is_empty());
+    let job = the_one(&bench, 100).await;
+    bench.store.push_done(&job, at(101)).await.unwrap();
+    assert_eq!(bench.store.push_next_due().await.unwrap(), None);
+}
+
+async fn the_dispatcher_is_woken_after_the_commit(bench: Bench) {
+    let id = bench.enrolled("U1").await;
+    let signal = bench.store.push_signal();
+    bench.queued(id, "DeviceInformation").await;
+    tokio::time::timeout(Duration::from_secs(5), signal.notified())
+        .await
+        .unwrap();
+    assert_eq!(claim(&bench, 3).await.len(), 1);
+    // What failed wakes nobody: the same command again is refused.
+    let command = bench.command("DeviceInformation");
+    bench.store.enqueue(command.clone(), vec![], at(4)).await.unwrap();
+    assert!(matches!(
+        bench.store.enqueue(command, vec![id], at(5)).await,
+        Err(StoreError::Exists(_))
+    ));
+    let woken = tokio::time::timeout(Duration::from_millis(20), signal.notified()).await;
+    assert!(woken.is_err());
+}
+
+async fn push_certificates_keep_their_key_sealed(bench: Bench) {
+    let store = &bench.store;
+    let certificate = |topic: &str, seconds| PushCertificate {
+        topic: topic.to_owned(),
+        certificate: b"-----BEGIN CERTIFICATE-----".to_vec(),
+        subject: "UID=com.apple.mgmt".to_owned(),
+        not_after: at(86_400),
+        updated_at: at(seconds),
+    };
+    store
+        .put_push_certificate(bench.tenant, certificate("b", 0), b"key b")
+        .await
+        .unwrap();
+    store
+        .put_push_certificate(bench.tenant, certificate("a", 0), b"key a")
+        .await
+        .unwrap();
+    store
+        .put_push_certificate(bench.tenant, certificate("a", 1), b"renewed")
+        .await
+        .unwrap();
+    let listed = store.push_certificates(bench.tenant).await.unwrap();
+    assert_eq!(listed, [certificate("a", 1), certificate("b", 0)]);
+    let identity = store.push_identity(bench.tenant, "a").await.unwrap().unwrap();
+    assert_eq!(
+        (identity.certificate, identity.private_key.as_slice()),
+        (certificate("a", 1), &b"renewed"[..])
+    );
+    assert_eq!(
+        store.push_certificate_updated_at(bench.tenant, "a").await.unwrap(),
+        Some(at(1))
+    );
+    assert_eq!(
+        store.push_certificate_updated_at(bench.tenant, "c").await.unwrap(),
+        None
+    );
+    assert!(store.push_identity(bench.tenant, "c").await.unwrap().is_none());
+
+    let swap = "UPDATE push_certificates SET sealed_key = (SELECT sealed_key FROM push_certificates WHERE topic = 'a') \
+                WHERE topic = 'b'";
+    bench.meddle(swap, swap).await;
+    assert!(matches!(
+        store.push_identity(bench.tenant, "b").await,
+        Err(StoreError::Sealed("push-key"))
+    ));
+}
