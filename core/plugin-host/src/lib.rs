@@ -31,6 +31,8 @@ mod plugin;
 mod revisions;
 mod settings;
 mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use capabilities::{LdapClient, LdapConfigError, LdapConnection, LdapConnections};
 pub use engine::{EngineConfig, EngineError, PluginEngine};

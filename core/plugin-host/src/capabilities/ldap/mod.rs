@@ -5,6 +5,8 @@ mod client;
 mod config;
 mod dn;
 mod filter;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
 
 use std::sync::Arc;
 

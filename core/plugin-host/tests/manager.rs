@@ -1,0 +1,304 @@
+//! Installing, granting, loading and removing plugins, with a store in memory.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{RENDERED, SilentDirectory, artifact, engine, grants, hostile_grants, label, mode, template_component};
+use russet_hooks::{FaultKind, GateVerdict, HookSource};
+use russet_plugin_host::{
+    InstallError, InstallRequest, InstalledState, Limits, LoadError, MemoryRevisions, NewRevision, PluginHost,
+    PluginManager, PluginState, RevisionStore, SettingsError,
+};
+use serde_json::{Value, json};
+
+const TENANT: &str = "default";
+
+/// A server's plugins, and what a request of the tenant would see.
+struct Server {
+    manager: PluginManager,
+    store: Arc<MemoryRevisions>,
+    _directory: SilentDirectory,
+}
+
+impl Server {
+    fn new() -> Self {
+        Self::on(Arc::new(MemoryRevisions::new([TENANT, "other"])))
+    }
+
+    /// A node on a store that may be shared.
+    fn on(store: Arc<MemoryRevisions>) -> Self {
+        let directory = SilentDirectory::start();
+        Self {
+            manager: PluginManager::new(
+                engine(),
+                Arc::new(PluginHost::new()),
+                Arc::clone(&store) as Arc<dyn RevisionStore>,
+                directory.connections(),
+                Limits::default(),
+            ),
+            store,
+            _directory: directory,
+        }
+    }
+
+    async fn install(&self, settings: Value) -> Result<russet_plugin_host::InstallReport, InstallError> {
+        let request = InstallRequest {
+            component: Some(artifact("hostile")),
+            settings: Some(settings),
+            grants: Some(hostile_grants()),
+            ..InstallRequest::default()
+        };
+        self.manager.install(TENANT, request).await
+    }
+
+    async fn verdict(&self) -> Result<GateVerdict, russet_hooks::PluginFault> {
+        common::verdict(&self.manager.host().pin(TENANT)).await
+    }
+}
+
+fn labelled(label: &str) -> Value {
+    json!({"mode": "label", "label": label})
+}
+
+#[tokio::test]
+async fn an_installed_plugin_answers() {
+    let server = Server::new();
+    assert!(!server.manager.host().pin(TENANT).has_gate());
+    let report = server.install(labelled("one")).await.unwrap();
+    assert_eq!(report.name, "hostile");
+    assert_eq!(report.state, InstalledState::Active);
+    assert_eq!(report.generation, 1);
+    assert!(report.created && report.missing.is_empty());
+    assert_eq!(server.verdict().await.unwrap(), label("one"));
+    assert!(!server.manager.host().pin("other").has_gate());
+
+    let decision = server
+        .manager
+        .host()
+        .pin(TENANT)
+        .check_enrollment(&common::scope(), common::request("C02XY"))
+        .await
+        .decisions
+        .remove(0);
+    assert_eq!(Some(decision.revision), report.revision);
+}
+
+#[tokio::test]
+async fn settings_alone_make_a_new_revision() {
+    let server = Server::new();
+    let first = server.install(labelled("one")).await.unwrap();
+    let request = InstallRequest {
+        plugin: Some("hostile".to_owned()),
+        settings: Some(labelled("two")),
+        ..InstallRequest::default()
+    };
+    let second = server.manager.install(TENANT, request).await.unwrap();
+    assert_eq!(second.digest, first.digest);
+    assert_ne!(second.revision, first.revision);
+    assert!(!second.created);
+    assert_eq!(server.verdict().await.unwrap(), label("two"));
+
+    // And a component alone keeps them.
+    let request = InstallRequest {
+        component: Some(artifact("hostile")),
+        ..InstallRequest::default()
+    };
+    let third = server.manager.install(TENANT, request).await.unwrap();
+    assert_eq!(third.revision, second.revision);
+    assert_eq!(server.verdict().await.unwrap(), label("two"));
+}
+
+#[tokio::test]
+async fn a_plugin_waits_for_its_grants() {
+    let server = Server::new();
+    let request = InstallRequest {
+        component: Some(artifact("hostile")),
+        settings: Some(labelled("one")),
+        grants: Some(grants(&["settings.get"], &[])),
+        ..InstallRequest::default()
+    };
+    let report = server.manager.install(TENANT, request).await.unwrap();
+    assert_eq!(report.state, InstalledState::Pending);
+    assert_eq!(report.revision, None);
+    let flags: Vec<&str> = report.missing.iter().map(|missing| missing.flag.as_str()).collect();
+    assert_eq!(
+        flags,
+        ["--grant ldap.search", "--grant log.write", "--connection ldap:NAME"]
+    );
+    assert!(!server.manager.host().pin(TENANT).has_gate());
+    assert_eq!(
+        server.manager.get(TENANT, "hostile").await.unwrap().state,
+        PluginState::Pending
+    );
+
+    // The grants are all that is left to give.
+    let request = InstallRequest {
+        plugin: Some("hostile".to_owned()),
+        grants: Some(hostile_grants()),
+        ..InstallRequest::default()
+    };
+    let report = server.manager.install(TENANT, request).await.unwrap();
+    assert_eq!(report.state, InstalledState::Active);
+    assert_eq!(server.verdict().await.unwrap(), label("one"));
+}
+
+#[tokio::test]
+async fn what_is_refused_leaves_the_running_generation_alone() {
+    let server = Server::new();
+    let before = server.install(labelled("one")).await.unwrap().generation;
+
+    match server
+        .install(json!({"mode": "no-such-mode", "extra": "hunter2"}))
+        .await
+    {
+        Err(InstallError::Refused(LoadError::Settings(SettingsError::Invalid(problems)))) => {
+            assert!(problems.iter().any(|problem| problem.path == "/mode"), "{problems:?}");
+            assert!(!format!("{problems:?}").contains("hunter2"), "{problems:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let bad_start = InstallRequest {
+        component: Some(template_component("unreachable", "unreachable", RENDERED)),
+        ..InstallRequest::default()
+    };
+    assert!(matches!(
+        server.manager.install(TENANT, bad_start).await,
+        Err(InstallError::Refused(LoadError::Probe(_)))
+    ));
+    let other_name = InstallRequest {
+        plugin: Some("gate".to_owned()),
+        component: Some(artifact("hostile")),
+        ..InstallRequest::default()
+    };
+    assert!(matches!(
+        server.manager.install(TENANT, other_name).await,
+        Err(InstallError::OtherPlugin { .. })
+    ));
+    let unknown = InstallRequest {
+        plugin: Some("gate".to_owned()),
+        ..InstallRequest::default()
+    };
+    assert!(matches!(
+        server.manager.install(TENANT, unknown).await,
+        Err(InstallError::NoComponent(_))
+    ));
+    assert!(matches!(
+        server.manager.install(TENANT, InstallRequest::default()).await,
+        Err(InstallError::NoName)
+    ));
+    assert!(
+        server
+            .manager
+            .install("nobody", InstallRequest::default())
+            .await
+            .is_err()
+    );
+
+    // A revision that asks for more than it was granted.
+    let fewer = InstallRequest {
+        plugin: Some("hostile".to_owned()),
+        settings: Some(labelled("two")),
+        grants: Some(grants(&["settings.get"], &[])),
+        ..InstallRequest::default()
+    };
+    let report = server.manager.install(TENANT, fewer).await.unwrap();
+    assert_eq!(report.state, InstalledState::Pending);
+
+    assert_eq!(server.manager.host().generation(TENANT), Some(before));
+    assert_eq!(server.verdict().await.unwrap(), label("one"));
+    let status = server.manager.get(TENANT, "hostile").await.unwrap();
+    assert_eq!(status.state, PluginState::Active);
+    assert_eq!(status.pending.unwrap().missing.len(), 3);
+}
+
+#[tokio::test]
+async fn a_disabled_plugin_is_gone_and_can_come_back() {
+    let server = Server::new();
+    server.install(labelled("one")).await.unwrap();
+    let generation = server.manager.disable(TENANT, "hostile", "by a test").await.unwrap();
+    assert_eq!(server.manager.host().generation(TENANT), Some(generation));
+    assert!(!server.manager.host().pin(TENANT).has_gate());
+    assert_eq!(
+        server.manager.list(TENANT).await.unwrap()[0].state,
+        PluginState::Disabled
+    );
+    assert!(server.manager.disable(TENANT, "hostile", "again").await.is_err());
+
+    let request = InstallRequest {
+        plugin: Some("hostile".to_owned()),
+        ..InstallRequest::default()
+    };
+    server.manager.install(TENANT, request).await.unwrap();
+    assert_eq!(server.verdict().await.unwrap(), label("one"));
+}
+
+#[tokio::test]
+async fn another_node_catches_up() {
+    let here = Server::new();
+    let there = Server::on(Arc::clone(&here.store));
+    there.manager.load_all().await.unwrap();
+    here.install(labelled("one")).await.unwrap();
+    assert!(there.manager.sync(TENANT).await.unwrap());
+    assert!(!there.manager.sync(TENANT).await.unwrap());
+    assert_eq!(there.verdict().await.unwrap(), label("one"));
+    assert_eq!(
+        there.manager.host().generation(TENANT),
+        here.manager.host().generation(TENANT)
+    );
+}
+
+#[tokio::test]
+async fn a_plugin_that_can_not_be_loaded_fails_closed() {
+    let server = Server::new();
+    server.install(labelled("one")).await.unwrap();
+    // The next start finds a component that is damaged.
+    let inspection = russet_plugin_host::inspect(&artifact("hostile")).unwrap();
+    let id = server
+        .store
+        .insert(
+            TENANT,
+            NewRevision {
+                plugin: "hostile".to_owned(),
+                version: "9.9.9".to_owned(),
+                digest: "00".repeat(32),
+                component: b"damaged".as_slice().into(),
+                manifest: serde_json::to_value(&inspection.manifest).unwrap(),
+                settings: mode("allow"),
+                grants: serde_json::to_value(hostile_grants()).unwrap(),
+            },
+        )
+        .await
+        .unwrap();
+    server.store.activate(TENANT, id).await.unwrap();
+
+    let restarted = Server::on(Arc::clone(&server.store));
+    let report = restarted.manager.load_all().await.unwrap();
+    assert_eq!(report.loaded, 0);
+    assert_eq!(report.failures[0].plugin, "hostile");
+    assert!(report.failures[0].reason.contains("digest"), "{:?}", report.failures);
+    // The gate is there, and fails.
+    assert!(restarted.manager.host().pin(TENANT).has_gate());
+    assert_eq!(restarted.verdict().await.unwrap_err().kind, FaultKind::Unusable);
+    let status = restarted.manager.get(TENANT, "hostile").await.unwrap();
+    assert_eq!(status.state, PluginState::Unusable);
+    assert!(status.problem.is_some());
+}
+
+#[tokio::test]
+async fn a_revision_can_be_stored_without_being_used() {
+    let server = Server::new();
+    server.install(labelled("one")).await.unwrap();
+    let request = InstallRequest {
+        plugin: Some("hostile".to_owned()),
+        settings: Some(labelled("two")),
+        keep_pending: true,
+        ..InstallRequest::default()
+    };
+    let report = server.manager.install(TENANT, request).await.unwrap();
+    assert_eq!(report.state, InstalledState::Pending);
+    assert!(report.missing.is_empty());
+    assert_eq!(server.verdict().await.unwrap(), label("one"));
+}
