@@ -1,0 +1,138 @@
+//! `russet command`: commands to devices and their answers.
+
+mod compose;
+mod wait;
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::client::{Client, ClientArgs};
+use super::context::Context;
+use super::output::{self, Output, cell, field};
+use super::progress;
+use compose::SendArgs;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CommandCommand {
+    /// Send a command to devices.
+    ///
+    /// The command is Apple's request type with its keys: KEY=VALUE gives text, KEY:=JSON gives anything else. Or it comes
+    /// from a file with --json-file or --plist.
+    #[command(after_help = "Examples:\n  \
+        russet command send --device C02XK1 DeviceInformation 'Queries:=[\"OSVersion\",\"DeviceName\"]' --wait\n  \
+        russet command send --device C02XK1 DeviceLock Message='Please return me' PIN=123456\n  \
+        russet command send --device C02XK1 --profile wifi")]
+    Send(SendArgs),
+    /// Show a command: its state and answer for each device.
+    Show {
+        /// Its UUID, as `send` prints it.
+        command: String,
+    },
+}
+
+pub(super) async fn run(
+    command: CommandCommand,
+    args: &ClientArgs,
+    context: &Context,
+    output: &mut Output<'_>,
+) -> miette::Result<()> {
+    match command {
+        CommandCommand::Send(send) => {
+            // What can not be sent is told before a server is asked for.
+            let body = send.compose()?;
+            let client = Client::new(args, context)?;
+            let queued = body.send(&client).await?;
+            for warning in texts(&queued, "warnings") {
+                progress::line(&format!("warning: {warning}"));
+            }
+            let Some(seconds) = send.wait else {
+                return output.answer(&queued, |output| print_queued(&queued, output));
+            };
+            let answered = wait::wait(&client, &queued, seconds).await?;
+            output.answer(&answered, |output| print_command(&answered, output))?;
+            wait::verdict(&answered, seconds)
+        }
+        CommandCommand::Show { command } => {
+            let client = Client::new(args, context)?;
+            let answer = client.get(client.of_tenant(&["commands", &command])).await?;
+            output.answer(&answer, |output| print_command(&answer, output))
+        }
+    }
+}
+
+fn texts<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v str> {
+    value
+        .get(name)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+}
+
+fn print_queued(queued: &Value, output: &mut Output<'_>) -> miette::Result<()> {
+    let uuid = cell(field(queued, "command_uuid"));
+    output.line(format!("{} {uuid}", cell(field(queued, "request_type"))))?;
+    output.line(format!("queued for {} devices", cell(field(queued, "queued"))))?;
+    let waiting: Vec<&str> = texts(queued, "deduplicated").collect();
+    if !waiting.is_empty() {
+        output.line(format!("already waiting for {}", waiting.join(", ")))?;
+    }
+    output.line(format!("`russet command show {uuid}` shows the answers"))
+}
+
+/// The command, and for each device its state and its answer.
+fn print_command(command: &Value, output: &mut Output<'_>) -> miette::Result<()> {
+    output.line(format!(
+        "{} {}",
+        cell(field(command, "request_type")),
+        cell(field(command, "command_uuid"))
+    ))?;
+    let devices = devices(command);
+    let rows = output::rows(devices, &["serial_number", "state", "attempts", "waiting_for", "id"]);
+    output.table(
+        &["serial", "state", "attempts", "waiting for", "id"],
+        &rows,
+        "no devices",
+    )?;
+    for device in devices {
+        let name = device_name(device);
+        for error in field(device, "error_chain").as_array().into_iter().flatten() {
+            output.line(format!("{name} reports: {}", error_text(error)))?;
+        }
+        if let Some(Value::Object(result)) = device.get("result")
+            && !result.is_empty()
+        {
+            output.line(format!("{name} answers:"))?;
+            let text = serde_json::to_string_pretty(result).unwrap_or_default();
+            output.line(text)?;
+        }
+    }
+    Ok(())
+}
+
+fn devices(command: &Value) -> &[Value] {
+    command
+        .get("devices")
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+fn device_name(device: &Value) -> String {
+    match field(device, "serial_number") {
+        Value::String(serial) => serial.clone(),
+        _ => cell(field(device, "id")),
+    }
+}
+
+/// An item of Apple's error chain: `ErrorDomain`, `ErrorCode`, and a text.
+fn error_text(error: &Value) -> String {
+    let text = ["USEnglishDescription", "LocalizedDescription"]
+        .iter()
+        .find_map(|key| error.get(key).and_then(Value::as_str))
+        .unwrap_or("no description");
+    format!(
+        "{text} ({} {})",
+        cell(field(error, "ErrorDomain")),
+        cell(field(error, "ErrorCode"))
+    )
+}

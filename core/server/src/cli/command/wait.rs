@@ -1,0 +1,119 @@
+//! Waiting until every device has answered.
+
+use std::time::Duration;
+
+use miette::Diagnostic;
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
+
+use super::{device_name, devices};
+use crate::cli::client::Client;
+use crate::cli::error::ClientError;
+use crate::cli::output::{cell, field};
+use crate::cli::progress::Progress;
+
+/// How long to wait between two looks.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Why waiting ended without every device having done what it was told.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+enum NotDone {
+    #[error("not answered within {seconds} s by {devices}")]
+    #[diagnostic(help("the command stays in the queue; `russet command show {uuid}` shows it later"))]
+    Waiting {
+        devices: String,
+        seconds: u64,
+        uuid: String,
+    },
+    #[error("not done by {devices}")]
+    Failed { devices: String },
+}
+
+/// Whether nothing more will happen in this state.
+fn is_final(state: &str) -> bool {
+    matches!(state, "acknowledged" | "failed" | "expired" | "cancelled")
+}
+
+fn state(device: &Value) -> &str {
+    field(device, "state").as_str().unwrap_or_default()
+}
+
+/// Looks at the command until every device is done with it or the time is over.
+pub(super) async fn wait(client: &Client, queued: &Value, seconds: u64) -> Result<Value, ClientError> {
+    let uuid = cell(field(queued, "command_uuid"));
+    let url = client.of_tenant(&["commands", &uuid]);
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let mut progress = Progress::start("waiting for the devices");
+    loop {
+        let command = client.get(url.clone()).await?;
+        let devices = devices(&command);
+        let done = devices.iter().filter(|device| is_final(state(device))).count();
+        if done == devices.len() {
+            progress.done(&format!("{done} of {done} devices answered"));
+            return Ok(command);
+        }
+        progress.update(format!("{done} of {} devices answered", devices.len()));
+        let next = Instant::now() + INTERVAL;
+        if next > deadline {
+            return Ok(command);
+        }
+        sleep_until(next).await;
+    }
+}
+
+/// Fails unless every device acknowledged.
+pub(super) fn verdict(command: &Value, seconds: u64) -> miette::Result<()> {
+    let named = |wanted: &dyn Fn(&str) -> bool| {
+        let names: Vec<String> = devices(command)
+            .iter()
+            .filter(|device| wanted(state(device)))
+            .map(device_name)
+            .collect();
+        names.join(", ")
+    };
+    let waiting = named(&|state| !is_final(state));
+    if !waiting.is_empty() {
+        let uuid = cell(field(command, "command_uuid"));
+        return Err(NotDone::Waiting {
+            devices: waiting,
+            seconds,
+            uuid,
+        }
+        .into());
+    }
+    let failed = named(&|state| state != "acknowledged");
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(NotDone::Failed { devices: failed }.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_acknowledged_is_done() {
+        let of = |states: &[&str]| {
+            let devices: Vec<Value> = states
+                .iter()
+                .enumerate()
+                .map(|(n, state)| json!({"serial_number": format!("S{n}"), "state": state}))
+                .collect();
+            verdict(&json!({"command_uuid": "u", "devices": devices}), 5).map_err(|report| report.to_string())
+        };
+        assert_eq!(of(&["acknowledged", "acknowledged"]), Ok(()));
+        assert_eq!(
+            of(&["acknowledged", "failed", "expired"]),
+            Err("not done by S1, S2".to_owned())
+        );
+        assert_eq!(
+            of(&["failed", "not-now", "sent"]),
+            Err("not answered within 5 s by S1, S2".to_owned())
+        );
+    }
+}

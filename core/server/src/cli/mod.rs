@@ -1,0 +1,131 @@
+//! The command line: one file for each noun, over the admin API of a running server.
+//!
+//! Exit codes: 0 done, 1 failed, 2 the command line could not be understood. What a command found goes to the standard
+//! output; progress, warnings and errors go to the standard error output.
+
+mod client;
+mod command;
+mod config;
+mod context;
+mod device;
+mod error;
+mod file;
+mod output;
+mod plugin;
+mod progress;
+mod push_cert;
+mod token;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use client::ClientArgs;
+use context::Context;
+use output::Output;
+
+/// Russet, a device management server for Apple devices.
+#[derive(Debug, Parser)]
+#[command(name = "russet", version)]
+struct Cli {
+    #[command(flatten)]
+    context: context::ContextArgs,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    /// Make, build, look into, install and list plugins.
+    Plugin {
+        #[command(subcommand)]
+        command: plugin::PluginCommand,
+    },
+    /// List and show devices.
+    Device {
+        #[command(subcommand)]
+        command: device::DeviceCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Send commands to devices and show what came back.
+    Command {
+        #[command(subcommand)]
+        command: command::CommandCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Upload and show push certificates.
+    PushCert {
+        #[command(subcommand)]
+        command: push_cert::PushCertCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Create, list and revoke API tokens.
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Print an example of the configuration file, or check one.
+    Config {
+        #[command(subcommand)]
+        command: config::ConfigCommand,
+    },
+}
+
+/// Parses the arguments, runs the command, and says on the standard error output what went wrong.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut stdout = io::stdout().lock();
+    let result = run(cli, &mut stdout).and_then(|()| stdout.flush().map_err(output::failed));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output has seen enough, as `head` does.
+        Err(report) if output::reader_left(&report) => ExitCode::SUCCESS,
+        Err(report) => {
+            // Nothing is left to tell it to if even this fails.
+            let _ = writeln!(io::stderr(), "{report:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, stdout: &mut dyn Write) -> miette::Result<()> {
+    let context = Context::new(cli.context);
+    match cli.noun {
+        Noun::Plugin { command } => plugin::run(command, &context, stdout),
+        Noun::Device { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(device::run(command, &client, &context, &mut output))
+        }
+        Noun::Command { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(command::run(command, &client, &context, &mut output))
+        }
+        Noun::PushCert { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(push_cert::run(command, &client, &context, &mut output))
+        }
+        Noun::Token { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(token::run(command, &client, &context, &mut output))
+        }
+        Noun::Config { command } => config::run(command, &context, stdout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}
