@@ -6,6 +6,25 @@
 //! push only when token and magic are right.
 //!
 //! What this module deliberately does not know: anything about the server beyond its address and what it trusts.
+//!
+//! ```no_run
+//! use russet_simulator::SimulatedDevice;
+//! use russet_simulator::device::ServerTrust;
+//!
+//! # async fn run(root_pem: &str) -> Result<(), russet_simulator::device::DeviceError> {
+//! let mac = SimulatedDevice::builder()
+//!     .mac()
+//!     .serial_number("C02EXAMPLE1")
+//!     .server("https://localhost:8443")
+//!     .trust(ServerTrust::from_pem(root_pem)?)
+//!     .build()?;
+//! mac.enroll().await?;
+//! for answered in mac.run_until_idle().await?.answered {
+//!     println!("{}: {}", answered.request_type, answered.answer.status_name());
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod answer;
 mod builder;
@@ -257,11 +276,11 @@ impl SimulatedDevice {
     /// # Errors
     /// [`DeviceError`]; a refusal has the server's answer.
     pub async fn poll(&self, answer: &Answer) -> Result<Option<ReceivedCommand>, DeviceError> {
-        self.0.channel().report(answer).await
+        self.0.channel().poll(answer).await
     }
 
     /// Carries a command out and returns the answer without sending it. The device sends it in its next session, unless
-    /// [`poll`](Self::poll) does before.
+    /// [`poll`](Self::poll) does before; what follows from the command is done once the server took the answer.
     pub async fn execute(&self, command: &ReceivedCommand) -> Answer {
         self.0.channel().execute(command).await
     }
@@ -272,12 +291,8 @@ impl SimulatedDevice {
     /// [`DeviceError`]; the answer is kept and goes out first in the next session.
     pub async fn answer(&self, command: &ReceivedCommand) -> Result<Option<ReceivedCommand>, DeviceError> {
         let channel = self.0.channel();
-        channel.execute(command).await;
-        let (next, delivered) = channel.deliver().await?;
-        if let Some(delivered) = delivered {
-            Box::pin(channel.follow(delivered.after)).await?;
-        }
-        Ok(next)
+        let answer = channel.execute(command).await;
+        channel.poll(&answer).await
     }
 
     /// Polls and answers until the server has no command left. What the server did not take last time goes first.

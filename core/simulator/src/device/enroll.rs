@@ -62,7 +62,7 @@ impl SimulatedDevice {
         if self.facts().platform.is_mac() && deposits && self.0.settings.enrollment_id.is_none() {
             // A real Mac is managed without its token, so a server that declines it does not undo the enrollment.
             if let Err(error) = self.set_bootstrap_token().await {
-                let reason = error.to_string();
+                let reason = error.with_causes();
                 self.0.emit(&DeviceEvent::Failed { reason });
             }
         }

@@ -158,6 +158,12 @@ impl DeviceError {
         self.refusal().map(Refusal::status)
     }
 
+    /// The error with its causes, in one line.
+    pub fn with_causes(&self) -> String {
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
+    }
+
     pub(crate) fn answer(step: Step, reason: impl fmt::Display) -> Self {
         Self::Answer {
             step,

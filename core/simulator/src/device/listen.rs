@@ -73,7 +73,7 @@ impl Channel<'_> {
             let retry = match Box::pin(self.run_until_idle()).await {
                 Ok(session) => session.not_now_last,
                 Err(error) => {
-                    let reason = error.to_string();
+                    let reason = error.with_causes();
                     tracing::debug!(error = %reason, "a simulated device's session failed");
                     self.device.emit(&DeviceEvent::Failed { reason });
                     error.is_temporary()

@@ -264,7 +264,8 @@ fn attribute(kind: &str) -> Option<ObjectIdentifier> {
     })
 }
 
-/// Whether the certificate's SHA-1 or SHA-256 is the wanted one; which, its length tells.
+/// Whether the certificate's SHA-1 or SHA-256 is the wanted one; which, its length tells. MD5, which Apple's schema also
+/// allows, never matches: a simulated device does not vouch by it.
 fn has_fingerprint(certificate: &Certificate, wanted: &[u8]) -> bool {
     match wanted.len() {
         20 => fingerprint::sha1(certificate.der()).as_slice() == wanted,

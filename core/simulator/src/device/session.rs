@@ -24,15 +24,47 @@ pub struct Session {
 }
 
 impl Channel<'_> {
-    /// Sends one report and returns the command that came back.
-    pub(crate) async fn report(&self, answer: &Answer) -> Result<Option<ReceivedCommand>, DeviceError> {
+    /// Sends one report. Returns the command that came back, and the answer that was waiting when this delivered it.
+    pub(crate) async fn report(
+        &self,
+        answer: &Answer,
+    ) -> Result<(Option<ReceivedCommand>, Option<Undelivered>), DeviceError> {
         let step = Step::Connect;
         let response = self
             .send_connect(step, answer.encode(&self.names()))
             .await?
             .accepted(step);
         let response = self.watch_refusal(response)?;
-        ReceivedCommand::read(&response.body)
+        // Taken is taken, even if what came back cannot be read.
+        let delivered = self.delivered(answer);
+        Ok((ReceivedCommand::read(&response.body)?, delivered))
+    }
+
+    /// Sends one report and does what follows from it; returns the command that came back.
+    pub(crate) async fn poll(&self, answer: &Answer) -> Result<Option<ReceivedCommand>, DeviceError> {
+        let (next, delivered) = self.report(answer).await?;
+        if let Some(delivered) = delivered {
+            Box::pin(self.follow(delivered.after)).await?;
+        }
+        Ok(next)
+    }
+
+    /// Notes that the server took an answer.
+    fn delivered(&self, answer: &Answer) -> Option<Undelivered> {
+        let mut state = lock(self.state);
+        let same = |waiting: &mut Undelivered| answer.command_uuid.as_ref() == Some(&waiting.command_uuid);
+        let waiting = state.undelivered.take_if(same)?;
+        state.answered.push(Answered {
+            command_uuid: waiting.command_uuid.clone(),
+            request_type: waiting.request_type.clone(),
+            answer: answer.clone(),
+        });
+        drop(state);
+        self.device.emit(&DeviceEvent::Answered {
+            request_type: waiting.request_type.clone(),
+            status: answer.status_name(),
+        });
+        Some(waiting)
     }
 
     /// Carries a command out and keeps the answer until the server has taken it.
@@ -107,27 +139,13 @@ impl Channel<'_> {
         Ok(())
     }
 
-    /// Sends the answer that is waiting, and notes that the server took it. Returns the next command and what is to be
-    /// done for this one.
-    pub(crate) async fn deliver(&self) -> Result<(Option<ReceivedCommand>, Option<Undelivered>), DeviceError> {
-        let waiting = lock(self.state).undelivered.clone();
-        let Some(waiting) = waiting else {
-            return Ok((self.report(&Answer::idle()).await?, None));
-        };
-        let next = self.report(&waiting.answer).await?;
-        let mut state = lock(self.state);
-        state.undelivered = None;
-        state.answered.push(Answered {
-            command_uuid: waiting.command_uuid.clone(),
-            request_type: waiting.request_type.clone(),
-            answer: waiting.answer.clone(),
-        });
-        drop(state);
-        self.device.emit(&DeviceEvent::Answered {
-            request_type: waiting.request_type.clone(),
-            status: waiting.answer.status_name(),
-        });
-        Ok((next, Some(waiting)))
+    /// The answer that is waiting, or that there is none.
+    pub(crate) fn next_answer(&self) -> Answer {
+        let state = lock(self.state);
+        state
+            .undelivered
+            .as_ref()
+            .map_or_else(Answer::idle, |waiting| waiting.answer.clone())
     }
 
     /// Polls and answers until there is no command left. An answer that was not taken last time goes first.
@@ -136,7 +154,7 @@ impl Channel<'_> {
         let mut session = Session::default();
         let mut later = Vec::new();
         for _ in 0..MAX_COMMANDS {
-            let (next, delivered) = self.deliver().await?;
+            let (next, delivered) = self.report(&self.next_answer()).await?;
             if let Some(delivered) = delivered {
                 session.not_now_last = delivered.answer.status == ReportStatus::NotNow;
                 session.answered.push(Answered {

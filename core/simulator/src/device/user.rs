@@ -125,7 +125,7 @@ impl SimulatedUser {
     /// # Errors
     /// [`DeviceError`]; a refusal has the server's answer.
     pub async fn poll(&self, answer: &Answer) -> Result<Option<ReceivedCommand>, DeviceError> {
-        self.channel().report(answer).await
+        self.channel().poll(answer).await
     }
 
     /// Polls and answers until the server has no command left.
