@@ -1,19 +1,21 @@
 //! Renders configuration profiles from Jinja templates.
 //!
 //! A template reads `device.…`, `person.…`, `settings.…` (the plugin's), `vars.…` (the profile's variables) and `tenant`.
-//! Values are escaped for XML. A value that is not known is an error with its name, unless the template asks for it with
-//! `is defined` or `default(…)`. There is no way to read other templates or files, and a template that computes without end
-//! runs out of fuel.
+//! Values are escaped for XML, except between `{% autoescape false %}` and `{% endautoescape %}`. A value that is not
+//! known is an error with its name, unless the template asks for it with `is defined` or `default(…)`. There is no way to
+//! read other templates or files, and a template that computes without end runs out of fuel.
+//!
+//! Filters: `capitalize`, `count`, `default` (`d`), `escape` (`e`), `first`, `int`, `items`, `join`, `last`, `length`,
+//! `lower`, `replace`, `sort`, `split`, `string`, `trim`, `unique`, `upper`. Tests: `defined`, `endingwith`, `in`, `mapping`,
+//! `none`, `number`, `sequence`, `startingwith`, `string`, `undefined`. Function: `range`.
 
+mod engine;
 mod values;
 
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
+use minijinja::ErrorKind;
 use russet_plugin::Error;
 use russet_plugin::template::{ProfileTemplate, TemplateRequest};
 use serde_json::{Map, Value};
-
-/// The most instructions of a template. A profile of a hundred payloads takes a few thousand.
-const FUEL: u64 = 200_000;
 
 /// The template engine.
 #[derive(Debug)]
@@ -31,13 +33,7 @@ impl ProfileTemplate for Jinja {
 }
 
 fn render(template: &str, values: minijinja::Value) -> Result<String, Error> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment.set_fuel(Some(FUEL));
-    // Errors then know the place that they happened at.
-    environment.set_debug(true);
-    environment
+    engine::new()
         .render_str(template, values)
         .map_err(|error| explain(template, &error))
 }

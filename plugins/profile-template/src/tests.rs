@@ -59,6 +59,28 @@ fn values_are_escaped_for_xml() {
 }
 
 #[test]
+fn filters_and_tests() {
+    let body = "{{ vars.ssid | upper }} {{ vars.channels | join(\"/\") }} {{ person.groups | length }} \
+                {% if device.serial_number is startingwith \"C02\" %}ours{% endif %} {{ \" a-b \" | trim | replace(\"-\", \"+\") }}";
+    assert_eq!(rendered(request(body)).as_deref(), Ok("OFFICE 1&#x2f;6 1 ours a+b"));
+}
+
+#[test]
+fn escaping_ends_only_where_the_template_says_so() {
+    assert!(
+        rendered(request("{{ device.device_name | safe }}")).is_err(),
+        "no filter of that name"
+    );
+    assert_eq!(
+        rendered(request("{{ device.device_name | e | lower }}")),
+        rendered(request("{{ device.device_name | lower | e }}"))
+    );
+    let body = "{% autoescape false %}{{ vars.fragment }}{% endautoescape %}";
+    let fragment = request(body).variables(r#"{"fragment": "<true/>"}"#);
+    assert_eq!(rendered(fragment).as_deref(), Ok("<true/>"));
+}
+
+#[test]
 fn what_is_not_known_is_named() {
     for (body, expected) in [
         ("{{ device.imei }}", "line 2: `device.imei` is not known"),
