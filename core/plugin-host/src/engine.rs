@@ -3,17 +3,21 @@
 //! One engine serves the whole process. Instances come from a pool that is reserved at start, so that a call neither
 //! maps memory nor can exhaust the machine; a semaphore of the pool's size stands in front of it.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Component;
 use wasmtime::{Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// The length of a tick: the unit in which processor time of plugins is counted.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// How long compiling may take: minutes are normal for Python in a debug build.
+const COMPILE_TIME: Duration = Duration::from_secs(300);
 
 /// Core instances of one component. Python components have 38.
 const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
@@ -84,9 +88,16 @@ struct Shared {
     engine: Engine,
     permits: Arc<Semaphore>,
     max_memory_bytes: usize,
+    /// How many components are compiled at once: each compilation uses several threads of its own.
+    compilers: Semaphore,
+    /// What is compiled and in use, by the digest of the file: tenants share the machine code of a plugin.
+    compiled: Mutex<HashMap<String, Weak<Compiled>>>,
     // Dropping it ends the thread.
     _ticker: Sender<()>,
 }
+
+/// A component that is compiled once, for everybody who holds this.
+pub(crate) type Compiled = OnceCell<Component>;
 
 impl std::fmt::Debug for PluginEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -113,6 +124,8 @@ impl PluginEngine {
                 engine,
                 permits: Arc::new(Semaphore::new(config.concurrent_calls as usize)),
                 max_memory_bytes: config.max_memory_bytes,
+                compilers: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+                compiled: Mutex::default(),
                 _ticker: ticker,
             }),
         })
@@ -126,9 +139,42 @@ impl PluginEngine {
         self.shared.max_memory_bytes
     }
 
-    /// Compiles, which takes from milliseconds (Rust) to seconds (Python): call it on a thread that may block.
-    pub(crate) fn compile(&self, component: &[u8]) -> wasmtime::Result<Component> {
-        Component::from_binary(&self.shared.engine, component)
+    /// Compiles, which takes from milliseconds (Rust) to seconds (Python), on a thread that may block. What is in use
+    /// already is not compiled again.
+    pub(crate) async fn compile(&self, digest: &str, component: &Arc<[u8]>) -> Result<Arc<Compiled>, String> {
+        let compiled = self.compiled(digest);
+        compiled
+            .get_or_try_init(async || {
+                let _permit = self
+                    .shared
+                    .compilers
+                    .acquire()
+                    .await
+                    .map_err(|error| error.to_string())?;
+                let engine = self.shared.engine.clone();
+                let component = Arc::clone(component);
+                let work = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &component));
+                match tokio::time::timeout(COMPILE_TIME, work).await {
+                    Ok(Ok(Ok(component))) => Ok(component),
+                    Ok(Ok(Err(error))) => Err(format!("{error:#}")),
+                    Ok(Err(_)) => Err("the compiler panicked".to_owned()),
+                    Err(_) => Err(format!("not done after {} seconds", COMPILE_TIME.as_secs())),
+                }
+            })
+            .await?;
+        Ok(compiled)
+    }
+
+    fn compiled(&self, digest: &str) -> Arc<Compiled> {
+        // Nothing panics while it is held, and if it did the map would still be whole.
+        let mut known = self.shared.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(compiled) = known.get(digest).and_then(Weak::upgrade) {
+            return compiled;
+        }
+        known.retain(|_, compiled| compiled.strong_count() > 0);
+        let compiled = Arc::new(Compiled::new());
+        known.insert(digest.to_owned(), Arc::downgrade(&compiled));
+        compiled
     }
 
     /// Waits for a place in the pool. The place is free again when the permit is dropped, so the store of the call has to

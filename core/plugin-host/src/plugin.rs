@@ -10,20 +10,18 @@ use russet_hooks::{
     TemplateHook,
 };
 use serde_json::Value;
-use tokio::time::{timeout, timeout_at};
-use wasmtime::component::{Component, Instance, InstancePre};
+use tokio::time::timeout_at;
+use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::bindings::exports::russet::plugin as wit;
+use crate::engine::Compiled;
 use crate::fault::{Phase, classify};
 use crate::inspect::{InspectError, inspect};
 use crate::limits::Violation;
 use crate::settings::{SettingsError, check_settings};
 use crate::state::{CallState, PluginContext, Subject};
 use crate::{GrantError, Grants, LdapConnections, Limits, Manifest, PluginEngine, capabilities, hooks};
-
-/// How long compiling may take: minutes are normal for Python in a debug build.
-const COMPILE_TIME: Duration = Duration::from_secs(300);
 
 /// What a plugin is loaded from.
 #[derive(Clone)]
@@ -110,6 +108,8 @@ pub(crate) struct Prepared {
     manifest: Manifest,
     revision: String,
     pre: InstancePre<CallState>,
+    /// Lets other tenants find the compiled component as long as this one uses it.
+    _compiled: Arc<Compiled>,
     pub(crate) gate: Option<wit::enrollment_gate::GuestIndices>,
     pub(crate) directory: Option<wit::directory::GuestIndices>,
     pub(crate) escrow: Option<wit::escrow_policy::GuestIndices>,
@@ -136,21 +136,12 @@ impl LoadedPlugin {
         connections: &LdapConnections,
         source: PluginSource,
     ) -> Result<Self, LoadError> {
-        let (component, settings, manifest, digest) = {
-            let engine = engine.clone();
+        let (settings, manifest, digest) = {
             let bytes = Arc::clone(&source.component);
             let settings = source.settings.clone();
-            let work = tokio::task::spawn_blocking(move || prepare(&engine, &bytes, settings));
-            match timeout(COMPILE_TIME, work).await {
-                Ok(Ok(prepared)) => prepared?,
-                Ok(Err(_)) => return Err(LoadError::Compile("the compiler panicked".to_owned())),
-                Err(_) => {
-                    return Err(LoadError::Compile(format!(
-                        "not done after {} seconds",
-                        COMPILE_TIME.as_secs()
-                    )));
-                }
-            }
+            tokio::task::spawn_blocking(move || check(&bytes, settings))
+                .await
+                .map_err(|_| LoadError::Compile("the inspection panicked".to_owned()))??
         };
         let grants = source.grants.effective(&manifest)?;
         let ldap = granted_connections(&grants, connections)?;
@@ -161,6 +152,10 @@ impl LoadedPlugin {
             });
         }
 
+        let compiled = engine
+            .compile(&digest, &source.component)
+            .await
+            .map_err(LoadError::Compile)?;
         let revision = revision_digest(&digest, &settings, &grants);
         let context = Arc::new(PluginContext {
             name: manifest.name.as_str().into(),
@@ -168,10 +163,13 @@ impl LoadedPlugin {
             limits: source.limits,
             ldap,
         });
+        let component = compiled
+            .get()
+            .ok_or_else(|| LoadError::Compile("not compiled".to_owned()))?;
         let pre = capabilities::linker(engine.wasmtime(), &grants)
-            .and_then(|linker| linker.instantiate_pre(&component))
+            .and_then(|linker| linker.instantiate_pre(component))
             .map_err(|error| LoadError::Probe(unusable(&context.name, &error)))?;
-        let prepared = Prepared::bind(engine.clone(), context, manifest, revision, pre)?;
+        let prepared = Prepared::bind(engine.clone(), compiled, context, manifest, revision, pre)?;
         prepared.probe().await.map_err(LoadError::Probe)?;
         Ok(Self::with_services(Arc::new(prepared)))
     }
@@ -262,6 +260,7 @@ impl LoadedPlugin {
 impl Prepared {
     fn bind(
         engine: PluginEngine,
+        compiled: Arc<Compiled>,
         context: Arc<PluginContext>,
         manifest: Manifest,
         revision: String,
@@ -292,6 +291,7 @@ impl Prepared {
             manifest,
             revision,
             pre,
+            _compiled: compiled,
         })
     }
 
@@ -386,18 +386,14 @@ impl Prepared {
     }
 }
 
-type Checked = (Component, String, Manifest, String);
-
-fn prepare(engine: &PluginEngine, bytes: &[u8], settings: Option<Value>) -> Result<Checked, LoadError> {
+/// The settings to use, the manifest, and the digest of the component.
+fn check(bytes: &[u8], settings: Option<Value>) -> Result<(String, Manifest, String), LoadError> {
     let inspection = inspect(bytes)?;
     let settings = settings
         .or_else(|| inspection.manifest.defaults.clone())
         .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     check_settings(&inspection.manifest, &settings)?;
-    let component = engine
-        .compile(bytes)
-        .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
-    Ok((component, settings.to_string(), inspection.manifest, inspection.digest))
+    Ok((settings.to_string(), inspection.manifest, inspection.digest))
 }
 
 fn granted_connections(

@@ -229,6 +229,7 @@ async fn a_plugin_that_fails_at_its_start_is_never_loaded() {
     for (start, kind) in [
         ("(loop (br 0))", FaultKind::CpuLimit),
         ("unreachable", FaultKind::Trap),
+        ("(call $start)", FaultKind::Trap),
         ("(drop (memory.grow (i32.const 1000)))", FaultKind::MemoryLimit),
     ] {
         match load_handmade(template_component(start, "unreachable", RENDERED)).await {

@@ -302,3 +302,60 @@ async fn a_revision_can_be_stored_without_being_used() {
     assert!(report.missing.is_empty());
     assert_eq!(server.verdict().await.unwrap(), label("one"));
 }
+
+#[tokio::test]
+async fn a_restart_loads_every_tenant() {
+    let server = Server::new();
+    server.install(labelled("one")).await.unwrap();
+    let request = InstallRequest {
+        component: Some(artifact("hostile")),
+        settings: Some(labelled("elsewhere")),
+        grants: Some(hostile_grants()),
+        ..InstallRequest::default()
+    };
+    server.manager.install("other", request).await.unwrap();
+
+    let restarted = Server::on(Arc::clone(&server.store));
+    let host = Arc::clone(restarted.manager.host());
+    // As a server does it: on a task of its own.
+    let report = tokio::spawn(async move { restarted.manager.load_all().await })
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((report.loaded, report.failures.len()), (2, 0));
+    assert_eq!(common::verdict(&host.pin(TENANT)).await.unwrap(), label("one"));
+    assert_eq!(common::verdict(&host.pin("other")).await.unwrap(), label("elsewhere"));
+}
+
+#[tokio::test]
+async fn plugins_are_asked_in_their_order() {
+    let server = Server::new();
+    server.install(labelled("hostile")).await.unwrap();
+    let smallest = InstallRequest {
+        component: Some(artifact("smallest-gate")),
+        settings: Some(json!({"prefix": "C02"})),
+        grants: Some(grants(&["log.write", "settings.get"], &[])),
+        position: Some(-1),
+        ..InstallRequest::default()
+    };
+    let report = server.manager.install(TENANT, smallest).await.unwrap();
+    assert_eq!(report.state, InstalledState::Active, "{report:?}");
+    let names: Vec<String> = server
+        .manager
+        .list(TENANT)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|plugin| plugin.name)
+        .collect();
+    assert_eq!(names, ["smallest-gate", "hostile"]);
+    let set = server.manager.host().pin(TENANT);
+    let asked: Vec<String> = set
+        .check_enrollment(&common::scope(), common::request("C02XY"))
+        .await
+        .decisions
+        .into_iter()
+        .map(|decision| decision.plugin)
+        .collect();
+    assert_eq!(asked, ["smallest-gate", "hostile"]);
+}

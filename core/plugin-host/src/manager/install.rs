@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::PluginManager;
-use crate::host::ActivePlugin;
 use crate::{
     Grants, InspectError, Inspection, LoadError, LoadedPlugin, MissingGrant, NewRevision, PluginSource, RevisionState,
     RevisionStoreError, SettingsError, StoredRevision, check_settings, inspect,
@@ -129,8 +128,8 @@ impl PluginManager {
     ///
     /// See [`InstallError`]. Whatever fails, the running generation stays.
     pub async fn install(&self, tenant: &str, request: InstallRequest) -> Result<InstallReport, InstallError> {
-        let current = self.tenant(tenant).await;
-        let mut current = current.lock().await;
+        let slot = self.tenant(tenant);
+        let _change = slot.change.lock().await;
         let position = request.position;
         let keep_pending = request.keep_pending;
         let candidate = self.candidate(tenant, request).await?;
@@ -168,15 +167,14 @@ impl PluginManager {
         if let Some(position) = position {
             self.store.set_position(tenant, &name, position).await?;
         }
+        let mut fresh = None;
         if let Some(loaded) = loaded.filter(|_| !keep_pending) {
             self.store.activate(tenant, id).await?;
             report.revision = Some(loaded.revision().to_owned());
             report.state = InstalledState::Active;
-            // The refresh finds it by its number and does not compile it again.
-            current.plugins.push((id, ActivePlugin::Loaded(loaded)));
+            fresh = Some((id, loaded));
         }
-        self.refresh(tenant, &mut current).await?;
-        report.generation = current.generation.unwrap_or_default();
+        report.generation = self.refresh(&slot, fresh).await?;
         tracing::info!(
             plugin.name = name,
             plugin.version = report.version,

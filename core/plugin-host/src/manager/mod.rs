@@ -6,9 +6,9 @@ mod sync;
 mod view;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Mutex;
+use arc_swap::ArcSwap;
 
 pub use self::install::{InstallError, InstallReport, InstallRequest, InstalledState};
 pub use self::sync::{LoadFailure, LoadReport};
@@ -24,10 +24,19 @@ pub struct PluginManager {
     store: Arc<dyn RevisionStore>,
     connections: LdapConnections,
     limits: Limits,
-    tenants: Mutex<HashMap<String, Arc<Mutex<Current>>>>,
+    tenants: Mutex<HashMap<String, Arc<Tenant>>>,
 }
 
-/// What is loaded for a tenant. Its lock is held during a change, so that changes follow one another.
+/// A tenant as this node has it.
+#[derive(Debug, Default)]
+struct Tenant {
+    name: String,
+    /// Held during a change, so that changes follow one another. Reading does not wait for it: compiling takes seconds.
+    change: tokio::sync::Mutex<()>,
+    current: ArcSwap<Current>,
+}
+
+/// What is loaded for a tenant.
 #[derive(Debug, Default)]
 struct Current {
     generation: Option<u64>,
@@ -71,19 +80,25 @@ impl PluginManager {
     ///
     /// There is no such active plugin, or the store failed.
     pub async fn disable(&self, tenant: &str, plugin: &str, reason: &str) -> Result<u64, RevisionStoreError> {
-        let current = self.tenant(tenant).await;
-        let mut current = current.lock().await;
+        let slot = self.tenant(tenant);
+        let _change = slot.change.lock().await;
         self.store.disable(tenant, plugin, reason).await?;
-        self.refresh(tenant, &mut current).await?;
+        let generation = self.refresh(&slot, None).await?;
         tracing::info!(plugin.name = plugin, tenant.name = tenant, reason, "plugin disabled");
-        Ok(current.generation.unwrap_or_default())
+        Ok(generation)
     }
 
-    async fn tenant(&self, tenant: &str) -> Arc<Mutex<Current>> {
-        let mut tenants = self.tenants.lock().await;
-        match tenants.get(tenant) {
-            Some(current) => Arc::clone(current),
-            None => Arc::clone(tenants.entry(tenant.to_owned()).or_default()),
+    fn tenant(&self, name: &str) -> Arc<Tenant> {
+        // Nothing panics while it is held, and if it did the map would still be whole.
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tenant) = tenants.get(name) {
+            return Arc::clone(tenant);
         }
+        let tenant = Arc::new(Tenant {
+            name: name.to_owned(),
+            ..Tenant::default()
+        });
+        tenants.insert(name.to_owned(), Arc::clone(&tenant));
+        tenant
     }
 }

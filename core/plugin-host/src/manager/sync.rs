@@ -3,16 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::StreamExt;
+use futures::stream;
 use russet_hooks::HookKind;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::{Current, PluginManager};
+use super::{Current, PluginManager, Tenant};
 use crate::host::{ActivePlugin, UnusablePlugin};
 use crate::{
     Grants, LdapConnections, Limits, LoadedPlugin, Manifest, PluginEngine, PluginSource, RevisionStore,
     RevisionStoreError, StoredRevision,
 };
+
+/// How many tenants are loaded at once at start.
+const TENANTS_AT_ONCE: usize = 8;
 
 /// What came of loading everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,11 +47,18 @@ impl PluginManager {
     ///
     /// The store failed.
     pub async fn load_all(&self) -> Result<LoadReport, RevisionStoreError> {
+        let tenants = self.store.tenants().await?;
         let mut report = LoadReport::default();
-        for tenant in self.store.tenants().await? {
-            let current = self.tenant(&tenant).await;
-            let mut current = current.lock().await;
-            self.refresh(&tenant, &mut current).await?;
+        let mut loading = stream::iter(tenants)
+            .map(async |name| {
+                let slot = self.tenant(&name);
+                let _change = slot.change.lock().await;
+                self.refresh(&slot, None).await?;
+                Ok::<_, RevisionStoreError>((name, slot.current.load_full()))
+            })
+            .buffer_unordered(TENANTS_AT_ONCE);
+        while let Some(loaded) = loading.next().await {
+            let (tenant, current) = loaded?;
             for (_, plugin) in &current.plugins {
                 match plugin {
                     ActivePlugin::Loaded(_) => report.loaded += 1,
@@ -71,24 +83,32 @@ impl PluginManager {
         if self.host.generation(tenant) == Some(generation) {
             return Ok(false);
         }
-        let current = self.tenant(tenant).await;
-        let mut current = current.lock().await;
-        if current.generation == Some(generation) {
+        let slot = self.tenant(tenant);
+        let _change = slot.change.lock().await;
+        if slot.current.load().generation == Some(generation) {
             return Ok(false);
         }
-        self.refresh(tenant, &mut current).await?;
+        self.refresh(&slot, None).await?;
         Ok(true)
     }
 
-    /// Loads what is active and not loaded yet, and publishes the generation.
-    pub(super) async fn refresh(&self, tenant: &str, current: &mut Current) -> Result<(), RevisionStoreError> {
-        let active = self.store.active(tenant).await?;
+    /// Loads what is active and not loaded yet, and publishes the generation, which it returns. `fresh` is a revision
+    /// that was just loaded. The caller holds the tenant's lock for changes.
+    pub(super) async fn refresh(
+        &self,
+        tenant: &Tenant,
+        fresh: Option<(i64, LoadedPlugin)>,
+    ) -> Result<u64, RevisionStoreError> {
+        let active = self.store.active(&tenant.name).await?;
+        let current = tenant.current.load_full();
+        let fresh = fresh.map(|(id, plugin)| (id, ActivePlugin::Loaded(plugin)));
         let mut plugins: Vec<Option<(i64, ActivePlugin)>> = Vec::with_capacity(active.revisions.len());
         let mut loading = JoinSet::new();
         for (place, revision) in active.revisions.into_iter().enumerate() {
             let loaded = current
                 .plugins
                 .iter()
+                .chain(&fresh)
                 .find(|(id, plugin)| *id == revision.id && matches!(plugin, ActivePlugin::Loaded(_)))
                 .cloned();
             if loaded.is_none() {
@@ -98,7 +118,7 @@ impl PluginManager {
                     connections: self.connections.clone(),
                     limits: self.limits.clone(),
                 };
-                let tenant = tenant.to_owned();
+                let tenant = tenant.name.clone();
                 loading.spawn(async move { (place, revision.id, loader.load_or_fail(&tenant, revision).await) });
             }
             plugins.push(loaded);
@@ -107,17 +127,20 @@ impl PluginManager {
             let (place, id, plugin) = joined.map_err(|error| RevisionStoreError::Failed(Box::new(error)))?;
             plugins[place] = Some((id, plugin));
         }
-        current.plugins = plugins.into_iter().flatten().collect();
-        current.generation = Some(active.generation);
-        let order: Vec<ActivePlugin> = current.plugins.iter().map(|(_, plugin)| plugin.clone()).collect();
-        self.host.publish(tenant, active.generation, &order);
+        let plugins: Vec<(i64, ActivePlugin)> = plugins.into_iter().flatten().collect();
+        let order: Vec<ActivePlugin> = plugins.iter().map(|(_, plugin)| plugin.clone()).collect();
+        tenant.current.store(Arc::new(Current {
+            generation: Some(active.generation),
+            plugins,
+        }));
+        self.host.publish(&tenant.name, active.generation, &order);
         tracing::info!(
-            tenant.name = tenant,
+            tenant.name,
             generation = active.generation,
             plugins = order.len(),
             "plugin generation published"
         );
-        Ok(())
+        Ok(active.generation)
     }
 }
 

@@ -78,11 +78,11 @@ impl PluginManager {
     ///
     /// The store failed.
     pub async fn list(&self, tenant: &str) -> Result<Vec<PluginStatus>, RevisionStoreError> {
-        let current = self.tenant(tenant).await;
+        let current = self.tenant(tenant).current.load_full();
         let mut plugins = Vec::new();
         for plugin in self.store.plugins(tenant).await? {
             let revisions = self.store.revisions(tenant, &plugin.name).await?;
-            plugins.extend(status(&plugin, &revisions, &*current.lock().await));
+            plugins.extend(status(&plugin, &revisions, &current));
         }
         Ok(plugins)
     }
@@ -99,8 +99,7 @@ impl PluginManager {
             .find(|known| known.name == plugin)
             .ok_or(RevisionStoreError::NotFound("plugin"))?;
         let revisions = self.store.revisions(tenant, plugin).await?;
-        let current = self.tenant(tenant).await;
-        let current = current.lock().await;
+        let current = self.tenant(tenant).current.load_full();
         status(known, &revisions, &current).ok_or(RevisionStoreError::NotFound("plugin"))
     }
 }

@@ -9,7 +9,6 @@ const MAX_FILTER: usize = 8 << 10;
 /// the comparison of its item. Text of the error is meant for the plugin's author.
 pub(super) fn fill(template: &str, values: &[String]) -> Result<String, String> {
     let mut filled = String::with_capacity(template.len() + 32);
-    let mut used = vec![false; values.len()];
     // Whether the current item is past its comparison.
     let mut in_value = false;
     let mut rest = template;
@@ -25,7 +24,6 @@ pub(super) fn fill(template: &str, values: &[String]) -> Result<String, String> 
                 let value = values
                     .get(number)
                     .ok_or_else(|| format!("the place {{{number}}} has no value"))?;
-                used[number] = true;
                 filled.push_str(&ldap_escape(value.as_str()));
                 rest = after;
                 continue;
@@ -34,9 +32,6 @@ pub(super) fn fill(template: &str, values: &[String]) -> Result<String, String> 
         }
         filled.push(c);
         rest = &rest[c.len_utf8()..];
-    }
-    if let Some(unused) = used.iter().position(|used| !used) {
-        return Err(format!("the value {unused} has no place in the filter"));
     }
     if filled.len() > MAX_FILTER {
         return Err(format!("the filter is longer than {MAX_FILTER} bytes"));
@@ -76,12 +71,20 @@ mod tests {
     }
 
     #[test]
+    fn a_value_may_be_without_a_place() {
+        // An operator's filter takes of a plugin's values what it needs.
+        assert_eq!(
+            filled("(member={1})", &["anna", "uid=anna,dc=org"]).unwrap(),
+            "(member=uid=anna,dc=org)"
+        );
+    }
+
+    #[test]
     fn a_place_is_a_value_and_has_one() {
         for (template, values) in [
             ("({0}=anna)", &["uid"][..]),
             ("({0})", &["uid=anna"]),
             ("(uid={1})", &["anna"]),
-            ("(uid=anna)", &["anna"]),
             ("(uid={anna})", &["anna"]),
             ("(uid={0}", &["anna"]),
             ("{0}", &["(uid=anna)"]),
