@@ -1,0 +1,38 @@
+//! The admin API, below `/v1`: JSON over bearer tokens, one file per noun.
+//!
+//! What is only read comes straight from the store, through views that say what of a record is shown; everything else is a
+//! call of the engine or of the plugin manager.
+
+mod auth;
+mod certificates;
+mod commands;
+mod decisions;
+mod devices;
+mod input;
+mod page;
+mod people;
+mod plugins;
+mod profiles;
+mod push_certificates;
+mod tenants;
+mod tokens;
+
+use axum::Router;
+
+use crate::Api;
+
+pub(crate) fn routes() -> Router<Api> {
+    let of_tenant = Router::new()
+        .merge(certificates::routes())
+        .merge(commands::routes())
+        .merge(decisions::routes())
+        .merge(devices::routes())
+        .merge(people::routes())
+        .merge(plugins::routes())
+        .merge(profiles::routes())
+        .merge(push_certificates::routes());
+    Router::new()
+        .merge(tenants::routes())
+        .merge(tokens::routes())
+        .nest("/v1/tenants/{tenant}", of_tenant)
+}
