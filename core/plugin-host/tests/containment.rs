@@ -7,9 +7,9 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use common::{RENDERED, check, engine, hostile, label, mode, template_component};
+use common::{RENDERED, check, engine, hostile, label, mode, template_component, template_component_for};
 use russet_hooks::{Blame, FaultKind, GateVerdict, PluginFault};
-use russet_plugin_host::{Grants, LdapConnections, Limits, LoadError, LoadedPlugin, PluginSource};
+use russet_plugin_host::{Grants, InspectError, LdapConnections, Limits, LoadError, LoadedPlugin, PluginSource};
 use serde_json::json;
 
 async fn fault_of(name: &str) -> PluginFault {
@@ -237,6 +237,17 @@ async fn a_plugin_that_fails_at_its_start_is_never_loaded() {
             other => panic!("{start}: {other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_plugin_for_a_later_patch_of_the_contract_runs_and_one_for_another_minor_does_not() {
+    let component = template_component_for("0.1.7", "", "unreachable", RENDERED);
+    assert_eq!(load_handmade(component).await.unwrap().name(), "handmade");
+    let component = template_component_for("0.2.0", "", "unreachable", RENDERED);
+    assert!(matches!(
+        load_handmade(component).await,
+        Err(LoadError::Inspect(InspectError::Contract(_)))
+    ));
 }
 
 #[tokio::test]

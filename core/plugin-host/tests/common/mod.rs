@@ -156,9 +156,14 @@ fn leb(bytes: &mut Vec<u8>, mut value: usize) {
 /// A template engine in text form: `start` is the body of its start function, `render` that of its only function,
 /// `result` the type of what it answers.
 pub fn template_component(start: &str, render: &str, result: &str) -> Vec<u8> {
+    template_component_for("0.1.0", start, render, result)
+}
+
+/// The same, built for a version of the contract.
+pub fn template_component_for(version: &str, start: &str, render: &str, result: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
-            (import "russet:plugin/context@0.1.0" (instance $context
+            (import "russet:plugin/context@{version}" (instance $context
                 (export "template-request" (type (sub resource)))))
             (alias export $context "template-request" (type $request))
             (core module $module
@@ -172,7 +177,7 @@ pub fn template_component(start: &str, render: &str, result: &str) -> Vec<u8> {
                 (canon lift (core func $core "render")
                     (memory (core memory $core "memory")) (realloc (core func $core "realloc"))))
             (instance $hook (export "render" (func $render)))
-            (export "russet:plugin/profile-template@0.1.0" (instance $hook)))"#
+            (export "russet:plugin/profile-template@{version}" (instance $hook)))"#
     );
     with_manifest(
         &wat::parse_str(&text).unwrap(),
