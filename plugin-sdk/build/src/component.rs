@@ -117,3 +117,51 @@ fn of_contract(name: &str) -> Option<&str> {
     let interface = name.strip_prefix(CONTRACT)?;
     Some(interface.split_once('@').map_or(interface, |(interface, _)| interface))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_leb128() {
+        for (length, expected) in [
+            (0, vec![0]),
+            (127, vec![0x7f]),
+            (128, vec![0x80, 1]),
+            (624_485, vec![0xe5, 0x8e, 0x26]),
+        ] {
+            let mut out = Vec::new();
+            push_length(&mut out, length);
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn the_manifest_leaves_a_component_a_component() {
+        let plugin = std::fs::read(crate::artifact("smallest-gate")).unwrap();
+        let before = Interfaces::of(&plugin).unwrap();
+        assert_eq!(before.hooks, BTreeSet::from(["enrollment-gate".to_owned()]));
+        assert_eq!(
+            before.capabilities,
+            BTreeSet::from(["log.write".to_owned(), "settings.get".to_owned()]),
+            "a plugin asks only for what it calls"
+        );
+        assert!(before.foreign.is_empty());
+
+        let again = with_manifest(plugin, &[b' '; 300]);
+        assert_eq!(Interfaces::of(&again).unwrap(), before);
+        assert!(again.ends_with(b"    "));
+    }
+
+    #[test]
+    fn what_is_no_module_is_refused() {
+        assert!(encode(b"not wasm").is_err());
+        assert!(Interfaces::of(b"\0asm\x01\0\0\0").is_err());
+    }
+
+    #[test]
+    fn interfaces_of_the_contract_have_short_names() {
+        assert_eq!(of_contract("russet:plugin/log@0.1.0"), Some("log"));
+        assert_eq!(of_contract("wasi:cli/exit@0.2.0"), None);
+    }
+}

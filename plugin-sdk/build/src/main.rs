@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use russet_plugin_build::{BuildOptions, Toolchain, build};
+use russet_plugin_build::{BuildError, BuildOptions, Toolchain, build};
 
 const USAGE: &str = "usage: russet-plugin-build [OPTIONS] CRATE_DIR...
 
@@ -15,7 +15,7 @@ options:
   --out DIR         where the components go (default: plugins in the target directory)
   --target-dir DIR  where cargo works (default: the target directory of the crate's workspace)
   --debian          use Debian's compiler, whatever else is there
-  --quiet           say nothing but errors
+  --quiet           say nothing but errors and results
   --help            this text";
 
 fn main() -> ExitCode {
@@ -27,7 +27,13 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            drop(writeln!(stderr, "error: {error}"));
+            // What cargo says was shown as it came.
+            let shown = error.downcast_ref::<BuildError>();
+            let text = match shown {
+                Some(BuildError::Cargo(_)) => "cargo could not build the plugins".to_owned(),
+                _ => error.to_string(),
+            };
+            drop(writeln!(stderr, "error: {text}"));
             ExitCode::FAILURE
         }
     }
@@ -54,9 +60,11 @@ fn run() -> Result<String, Box<dyn std::error::Error>> {
         return Err(USAGE.into());
     }
     options.crates = crates;
-    if !quiet {
-        options.progress = Box::new(|line| drop(writeln!(std::io::stderr(), "{line}")));
-    }
+    options.progress = Box::new(move |line| {
+        if !quiet || line.starts_with("warning: ") || line.starts_with("error") {
+            drop(writeln!(std::io::stderr(), "{line}"));
+        }
+    });
     let mut text = String::new();
     for plugin in build(options)? {
         let state = if plugin.changed { "built" } else { "unchanged" };

@@ -132,6 +132,11 @@ impl Manifest {
                 list(self.capabilities.union(&interfaces.capabilities)),
             ));
         }
+        if interfaces.hooks.is_empty() {
+            return Err("the plugin exports no hook; call the macro of one, such as \
+                        `russet_plugin::enrollment_gate!(MyGate)`"
+                .to_owned());
+        }
         if self.hooks != interfaces.hooks {
             return Err(format!(
                 "the plugin exports the hooks {} and plugin.toml names {}; export the missing ones with their macros, \
@@ -290,6 +295,8 @@ mod tests {
         let manifest = manifest("hooks = ['directory']").unwrap();
         let error = manifest.check(&interfaces(&["enrollment-gate"], &[])).unwrap_err();
         assert!(error.contains("write `hooks = [\"enrollment-gate\"]`"), "{error}");
+        let error = manifest.check(&interfaces(&[], &[])).unwrap_err();
+        assert!(error.contains("exports no hook"), "{error}");
     }
 
     #[test]

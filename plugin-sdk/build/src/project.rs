@@ -128,3 +128,52 @@ fn metadata(manifest: &Path) -> Result<Metadata, ProjectError> {
     }
     serde_json::from_slice(&output.stdout).map_err(|error| refused(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A crate in a workspace of its own.
+    fn crate_in(parent: &Path, name: &str, lib: &str) -> PathBuf {
+        let directory = parent.join(name);
+        fs::create_dir_all(directory.join("src")).unwrap();
+        fs::write(directory.join("src/lib.rs"), "").unwrap();
+        let manifest =
+            format!("[package]\nname = \"{name}\"\nversion = \"1.2.3\"\nedition = \"2024\"\n{lib}\n[workspace]\n");
+        fs::write(directory.join("Cargo.toml"), manifest).unwrap();
+        directory
+    }
+
+    const CDYLIB: &str = "[lib]\ncrate-type = [\"cdylib\"]";
+
+    #[test]
+    fn crates_are_grouped_by_workspace_and_named_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let one = crate_in(parent.path(), "one", CDYLIB);
+        let two = crate_in(parent.path(), "two", CDYLIB);
+        let projects = projects(&[one.clone(), two, one]).unwrap();
+        let names: Vec<Vec<&str>> = projects
+            .iter()
+            .map(|project| project.packages.iter().map(|package| package.name.as_str()).collect())
+            .collect();
+        assert_eq!(names, [["one"], ["two"]]);
+        assert_eq!(projects[0].packages[0].version, "1.2.3");
+    }
+
+    #[test]
+    fn what_is_no_plugin_crate_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let error = projects(&[parent.path().to_owned()]).unwrap_err();
+        assert!(matches!(error, ProjectError::NoCrate(_)), "{error}");
+
+        let plain = crate_in(parent.path(), "plain", "");
+        let error = projects(&[plain]).unwrap_err();
+        assert!(error.to_string().contains("crate-type = [\"cdylib\"]"), "{error}");
+
+        let broken = crate_in(parent.path(), "broken", "[nonsense");
+        let error = projects(&[broken]).unwrap_err();
+        assert!(matches!(error, ProjectError::Cargo { .. }), "{error}");
+    }
+}
