@@ -81,12 +81,13 @@ impl Engine {
     ) -> Result<Self, StartError> {
         let authorities = Authorities::open(&store, &settings.enrollment, now).await?;
         let machine_info = MachineInfoVerifier::new(&settings.enrollment.machine_info)?;
-        let anchors = settings
-            .enrollment
-            .trust_anchors_pem
-            .iter()
-            .map(|pem| russet_pki::Certificate::from_pem(pem).map_err(StartError::TrustAnchor))
-            .collect::<Result<_, _>>()?;
+        let mut anchors = Vec::new();
+        if settings.enrollment.trust_own_authority {
+            anchors.push(authorities.server.certificate().clone());
+        }
+        for pem in &settings.enrollment.trust_anchors_pem {
+            anchors.extend(russet_pki::Certificate::chain_from_pem(pem).map_err(StartError::TrustAnchor)?);
+        }
         let inner = Inner {
             store,
             hooks,

@@ -44,6 +44,8 @@ pub struct EnrollmentSettings {
     pub legacy_algorithms: bool,
     /// Certificates in PEM that devices have to trust to reach this server; put into the enrollment profile.
     pub trust_anchors_pem: Vec<String>,
+    /// Whether devices have to trust the server's own authority too, because it issued the TLS certificate.
+    pub trust_own_authority: bool,
     /// The commands that a device gets when it has enrolled.
     pub on_enrollment: OnEnrollment,
     /// Manage network users of Macs (`UserAuthenticate`) without asking for their password again; else they are told

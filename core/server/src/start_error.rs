@@ -1,79 +1,69 @@
-//! Why a server does not start, with what to mend.
+//! Why a server does not start.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The server cannot start.
+use russet_engine::EngineError;
+use russet_http::{BindError, TlsError};
+use russet_plugin_host::{LdapConfigError, RevisionStoreError};
+use russet_store::{MasterKeyError, OpenError};
+
+use crate::config::ConfigError;
+use crate::data_dir::DataDirError;
+
+/// Why the server did not start. Each text says what to mend; nothing is left running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration is wrong.
+    /// The configuration can not be used.
     #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
-    /// The data directory cannot be used.
+    Config(#[from] ConfigError),
+    /// The data directory can not be used.
     #[error(transparent)]
-    DataDir(#[from] crate::data_dir::DataDirError),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}; is it an address of this machine, and is the port free and allowed?")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The same, said by the HTTP layer.
-    #[error(transparent)]
-    Bind(#[from] russet_http::BindError),
-    /// The master key cannot be had.
-    #[error(transparent)]
-    MasterKey(#[from] russet_store::MasterKeyError),
-    /// The database cannot be opened.
-    #[error(transparent)]
-    Store(#[from] russet_store::OpenError),
-    /// The engine does not start.
-    #[error(transparent)]
-    Engine(#[from] russet_engine::StartError),
-    /// An operation of the engine failed at start.
-    #[error(transparent)]
-    Operation(#[from] russet_engine::EngineError),
-    /// WebAssembly cannot be run.
-    #[error(transparent)]
-    Plugins(#[from] russet_plugin_host::EngineError),
-    /// The plugins cannot be read.
-    #[error(transparent)]
-    Revisions(#[from] russet_plugin_host::RevisionStoreError),
-    /// A file of an LDAP connection cannot be read.
-    #[error("a file that ldap.{name} names cannot be read")]
-    LdapFile {
-        /// The name of the connection.
-        name: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// An LDAP connection is wrong.
-    #[error("ldap.{name} cannot be used")]
-    Ldap {
-        /// The name of the connection.
-        name: String,
-        /// Why.
-        source: russet_plugin_host::LdapConfigError,
-    },
-    /// The header of the trusted proxy is no header name.
-    #[error("server.proxy.certificate_header: `{0}` is no header name")]
-    ProxyHeader(String),
-    /// The trust roots for APNs do not read.
-    #[error("apns.roots_file cannot be used")]
-    PushRoots(#[from] russet_apns::RootsError),
-    /// A file that the configuration names cannot be read.
-    #[error("{} cannot be read", path.display())]
+    DataDir(#[from] DataDirError),
+    /// A file that the configuration names can not be read.
+    #[error("{key}: {} can not be read; check its path and permissions", path.display())]
     File {
+        /// The key of the configuration.
+        key: String,
         /// The file.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
     },
-    /// The TLS identity is wrong.
+    /// The address can not be listened on.
     #[error(transparent)]
-    Tls(#[from] russet_http::TlsError),
+    Bind(#[from] BindError),
+    /// The master key can not be used.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// The database can not be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The certificates to trust for the push service can not be used.
+    #[error("apns.roots_file can not be used")]
+    ApnsRoots(#[source] russet_apns::RootsError),
+    /// A directory's connection can not be used.
+    #[error("the section [ldap.{name}] can not be used")]
+    Ldap {
+        /// The name of the connection.
+        name: String,
+        /// What is wrong with it.
+        source: LdapConfigError,
+    },
+    /// Plugins can not be run here.
+    #[error("plugins can not be run")]
+    PluginEngine(#[from] russet_plugin_host::EngineError),
+    /// The stored plugins can not be read.
+    #[error("the stored plugins can not be loaded")]
+    Plugins(#[from] RevisionStoreError),
+    /// The engine does not start.
+    #[error(transparent)]
+    Engine(#[from] russet_engine::StartError),
+    /// The TLS identity can not be used.
+    #[error("the server's TLS identity can not be used")]
+    Tls(#[source] TlsError),
+    /// The first token can not be made.
+    #[error("the first administrator's token can not be made")]
+    AdminToken(#[source] EngineError),
 }

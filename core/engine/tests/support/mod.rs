@@ -1,5 +1,11 @@
 //! An engine on a temporary store, with native hooks, and a device that speaks to it without a network.
-#![allow(unreachable_pub, dead_code, reason = "shared by test binaries that each use a part")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "support of tests, shared by binaries that each use a part"
+)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -106,6 +112,7 @@ pub fn settings() -> EnrollmentSettings {
         machine_info: MachineInfoTrust::Unverified,
         legacy_algorithms: false,
         trust_anchors_pem: Vec::new(),
+        trust_own_authority: true,
         on_enrollment: OnEnrollment {
             device_information: false,
             device_configured: true,

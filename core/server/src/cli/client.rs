@@ -109,6 +109,18 @@ impl Client {
         })
     }
 
+    /// A client of a server on this machine, with the token and the authority in its data directory.
+    pub(super) fn local(server: &str, data_dir: &DataDir) -> miette::Result<Self> {
+        let args = ClientArgs {
+            server: server.to_owned(),
+            token: Some(read_token(data_dir)?),
+            tenant: "default".to_owned(),
+            ca: Some(data_dir.ca_certificate()),
+            json: false,
+        };
+        Self::new(&args, &Context::without_file())
+    }
+
     /// The address of something of the tenant's.
     pub(super) fn of_tenant(&self, path: &[&str]) -> Url {
         let mut whole = vec!["v1", "tenants", self.tenant.as_str()];

@@ -39,6 +39,11 @@ impl Context {
         Self { file }
     }
 
+    /// No configuration file, whatever lies in the folder.
+    pub(super) fn without_file() -> Self {
+        Self { file: None }
+    }
+
     /// The configuration file, if there is one.
     pub(super) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
@@ -67,6 +72,15 @@ fn variables() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// The runtime of a server.
+pub(super) fn runtime() -> miette::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .into_diagnostic()
+        .wrap_err("the system gives no resources to run in")
 }
 
 /// Runs a client command, which does one thing at a time.

@@ -7,6 +7,7 @@ mod client;
 mod command;
 mod config;
 mod context;
+mod demo;
 mod device;
 mod error;
 mod file;
@@ -14,6 +15,8 @@ mod output;
 mod plugin;
 mod progress;
 mod push_cert;
+mod serve;
+mod simulate;
 mod token;
 
 use std::io::{self, Write};
@@ -37,6 +40,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Noun {
+    /// Run the server.
+    Serve(serve::ServeArgs),
+    /// Show a server, a stand-in of APNs and three simulated devices at work.
+    Demo(demo::DemoArgs),
+    /// Let simulated devices enroll with a server and answer it.
+    Simulate(simulate::SimulateArgs),
     /// Make, build, look into, install and list plugins.
     Plugin {
         #[command(subcommand)]
@@ -97,6 +106,9 @@ pub(crate) fn main() -> ExitCode {
 fn run(cli: Cli, stdout: &mut dyn Write) -> miette::Result<()> {
     let context = Context::new(cli.context);
     match cli.noun {
+        Noun::Serve(args) => serve::run(&args, &context, stdout),
+        Noun::Demo(args) => demo::run(&args, stdout),
+        Noun::Simulate(args) => simulate::run(&args, stdout),
         Noun::Plugin { command } => plugin::run(command, &context, stdout),
         Noun::Device { command, client } => {
             let mut output = Output::new(stdout, client.json);

@@ -44,6 +44,9 @@ settings! {
         verify_machine_info: bool = true,
         /// Whether to accept DES, SHA-1 and RSA keys of 1,024 bits, which only very old clients need.
         legacy_algorithms: bool = false,
+        /// Whether network users of Macs (`UserAuthenticate`) are managed without asking for their password again. If not,
+        /// they are told that this server does not manage them.
+        network_users: bool = false,
         /// Whether a device that has enrolled is asked for its DeviceInformation at once.
         ask_device_information: bool = true,
         /// Whether a device that waits for its configuration in Setup Assistant is told to go on once it has enrolled.

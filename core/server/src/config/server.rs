@@ -56,13 +56,16 @@ settings! {
         /// How many connections may be open at once.
         connections: usize = 10_000,
         /// The largest message of a device, in bytes.
-        device_body_bytes: usize = 4 * 1024 * 1024,
+        device_body_bytes: usize = 8 * 1024 * 1024,
         /// The largest request to the admin API, in bytes; it has to hold a plugin.
         admin_body_bytes: usize = 64 * 1024 * 1024,
         /// How long a TLS handshake may take, in seconds.
         handshake_timeout_seconds: u64 = 10,
-        /// How long the head of a request may take to arrive, in seconds; also how long a connection may idle.
+        /// How long the head of a request may take to arrive, in seconds.
         header_timeout_seconds: u64 = 30,
+        /// How long a connection may be open without a request, in seconds. A response has to be taken within twice this
+        /// time.
+        idle_timeout_seconds: u64 = 75,
         /// How long the body of a request may take to arrive, in seconds.
         body_timeout_seconds: u64 = 60,
         /// How long requests that are being answered may take to finish when the server stops, in seconds.

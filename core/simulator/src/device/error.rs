@@ -64,10 +64,11 @@ impl Refusal {
     }
 
     /// A key of the body when that is a property list or JSON, as the refusals are that a device acts on. A key of
-    /// `details` is found too.
+    /// `details` is found too, and one of `error`, where many servers put what is meant for people.
     pub fn field(&self, key: &str) -> Option<String> {
         let body = self.body_json()?;
-        let value = body.get(key).or_else(|| body.get("details")?.get(key))?;
+        let nested = || ["details", "error"].iter().find_map(|outer| body.get(outer)?.get(key));
+        let value = body.get(key).or_else(nested)?;
         Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
 

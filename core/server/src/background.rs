@@ -1,0 +1,142 @@
+//! What a server does beside answering: sending pushes, following other nodes' plugins, renewing its TLS certificate,
+//! and throwing away what is old.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use russet_engine::Engine;
+use russet_http::Tls;
+use russet_plugin_host::PluginManager;
+use russet_store::{Retention, Store};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::parts;
+
+/// How often to look whether another node changed plugins.
+const SYNC: Duration = Duration::from_secs(2);
+
+/// How often to look whether the operator's TLS files changed, and to issue the server's own certificate anew.
+const TLS: Duration = Duration::from_secs(60 * 60);
+
+/// How often to throw away what is old.
+const PURGE: Duration = Duration::from_secs(60 * 60);
+
+/// The tasks of a server.
+#[derive(Debug)]
+pub(crate) struct Background {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Background {
+    pub(crate) fn start(engine: &Engine, plugins: &Arc<PluginManager>, tls: TlsRenewal) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(engine.push_dispatcher().run(stop.clone()));
+        tasks.spawn(each(PURGE, stop.clone(), {
+            let store = engine.store().clone();
+            move || purge(store.clone())
+        }));
+        tasks.spawn(each(TLS, stop.clone(), {
+            let tls = Arc::new(tokio::sync::Mutex::new(tls));
+            move || {
+                let tls = Arc::clone(&tls);
+                async move { tls.lock().await.renew() }
+            }
+        }));
+        // A SQLite database has one server.
+        if engine.store().backend_name() != "sqlite" {
+            let (store, plugins) = (engine.store().clone(), Arc::clone(plugins));
+            tasks.spawn(each(SYNC, stop.clone(), move || {
+                sync(store.clone(), Arc::clone(&plugins))
+            }));
+        }
+        tasks.close();
+        Self { stop, tasks }
+    }
+
+    /// Ends the tasks; pushes that are under way are finished.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// Does something now and then, first after one interval.
+async fn each<F: Future<Output = ()>>(interval: Duration, stop: CancellationToken, work: impl Fn() -> F) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once.
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => work().await,
+        }
+    }
+}
+
+async fn purge(store: Store) {
+    match store.purge(Timestamp::now(), &Retention::default()).await {
+        Ok(purged) => tracing::debug!(?purged, "threw away what is old"),
+        Err(error) => tracing::warn!(error = %error, "what is old could not be thrown away; trying again later"),
+    }
+}
+
+async fn sync(store: Store, plugins: Arc<PluginManager>) {
+    let tenants = match store.tenants().await {
+        Ok(tenants) => tenants,
+        Err(error) => {
+            tracing::warn!(error = %error, "the tenants could not be read; plugins stay as they are");
+            return;
+        }
+    };
+    for tenant in tenants {
+        if let Err(error) = plugins.sync(&tenant.name).await {
+            tracing::warn!(tenant.name = %tenant.name, error = %error, "plugins could not be brought up to date");
+        }
+    }
+}
+
+/// Keeps the TLS identity fresh while the server runs.
+#[derive(Debug)]
+pub(crate) struct TlsRenewal {
+    pub(crate) tls: Tls,
+    pub(crate) engine: Engine,
+    pub(crate) config: Arc<Config>,
+    pub(crate) bound: SocketAddr,
+    /// The operator's certificate as it is served.
+    pub(crate) served: Option<String>,
+}
+
+impl TlsRenewal {
+    fn renew(&mut self) {
+        if let Err(error) = self.try_renew() {
+            tracing::error!(
+                error = &*error,
+                "the TLS certificate could not be renewed; the one before stays in use"
+            );
+        }
+    }
+
+    fn try_renew(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        match parts::tls_files(&self.config)? {
+            Some(files) if self.served.as_ref() == Some(&files.chain) => {}
+            Some(files) => {
+                self.tls.replace_pem(files.chain.as_bytes(), files.key.as_bytes())?;
+                self.served = Some(files.chain);
+                tracing::info!("serving the new TLS certificate");
+            }
+            None => {
+                let (names, addresses) = parts::tls_names(&self.config, self.bound);
+                let identity = self.engine.tls_identity(&names, &addresses, Timestamp::now())?;
+                self.tls.replace_der(identity.chain, &identity.key_pkcs8)?;
+            }
+        }
+        Ok(())
+    }
+}
