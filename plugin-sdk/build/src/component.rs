@@ -13,6 +13,9 @@ const CONTRACT: &str = "russet:plugin/";
 /// The interface whose resources the host hands to a hook; it is no capability.
 const CONTEXT: &str = "context";
 
+/// How a component starts: WebAssembly's magic number, and version 13 of layer 1.
+const COMPONENT_HEADER: &[u8] = b"\0asm\x0d\0\x01\0";
+
 /// Why a module can not become a plugin.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {reason}")]
@@ -79,6 +82,10 @@ impl Interfaces {
             what: "not a component",
             reason,
         };
+        // The decoder takes a core module for a component that imports and exports nothing.
+        if component.get(..8) != Some(COMPONENT_HEADER) {
+            return Err(failed("the file does not start as one".to_owned()));
+        }
         let (resolve, world) = match wit_component::decode(component).map_err(|error| failed(format!("{error:#}")))? {
             DecodedWasm::Component(resolve, world) => (resolve, world),
             DecodedWasm::WitPackage(..) => return Err(failed("a WIT package".to_owned())),
