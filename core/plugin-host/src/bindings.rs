@@ -5,7 +5,8 @@
     unreachable_pub,
     missing_debug_implementations,
     clippy::all,
-    clippy::pedantic
+    clippy::pedantic,
+    reason = "generated"
 )]
 
 /// Marks a handle on the device of a call. A call has one device, so the handle needs no number.

@@ -39,7 +39,6 @@ struct Tenant {
 /// What is loaded for a tenant.
 #[derive(Debug, Default)]
 struct Current {
-    generation: Option<u64>,
     /// In the order in which they are asked, each with the number of its revision.
     plugins: Vec<(i64, ActivePlugin)>,
 }

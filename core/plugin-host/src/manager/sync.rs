@@ -85,7 +85,7 @@ impl PluginManager {
         }
         let slot = self.tenant(tenant);
         let _change = slot.change.lock().await;
-        if slot.current.load().generation == Some(generation) {
+        if self.host.generation(tenant) == Some(generation) {
             return Ok(false);
         }
         self.refresh(&slot, None).await?;
@@ -129,10 +129,7 @@ impl PluginManager {
         }
         let plugins: Vec<(i64, ActivePlugin)> = plugins.into_iter().flatten().collect();
         let order: Vec<ActivePlugin> = plugins.iter().map(|(_, plugin)| plugin.clone()).collect();
-        tenant.current.store(Arc::new(Current {
-            generation: Some(active.generation),
-            plugins,
-        }));
+        tenant.current.store(Arc::new(Current { plugins }));
         self.host.publish(&tenant.name, active.generation, &order);
         tracing::info!(
             tenant.name,

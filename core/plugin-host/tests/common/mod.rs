@@ -23,7 +23,7 @@ pub fn artifact(name: &str) -> Vec<u8> {
 /// An engine whose cache is shared by all tests, so that a component is compiled once.
 pub fn engine() -> PluginEngine {
     PluginEngine::new(&EngineConfig {
-        cache_dir: Some(std::env::temp_dir().join("russet-plugin-host-tests-cache")),
+        cache_dir: Some(std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache")),
         concurrent_calls: 16,
         ..EngineConfig::default()
     })
