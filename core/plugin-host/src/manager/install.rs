@@ -126,7 +126,8 @@ impl PluginManager {
     ///
     /// # Errors
     ///
-    /// See [`InstallError`]. Whatever fails, the running generation stays.
+    /// See [`InstallError`]. Whatever fails, the running generation stays. If the future is dropped half-way, the store
+    /// may be ahead of what runs; [`sync`](Self::sync) catches up.
     pub async fn install(&self, tenant: &str, request: InstallRequest) -> Result<InstallReport, InstallError> {
         let slot = self.tenant(tenant);
         let _change = slot.change.lock().await;
