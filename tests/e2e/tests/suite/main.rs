@@ -1,0 +1,6 @@
+//! The end-to-end tests: `russet serve` as a process, simulated devices over TLS, an administrator at the API.
+//!
+//! One executable, because each one would link all that the tests use; one file a subject.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod first_light;
