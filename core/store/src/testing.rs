@@ -67,12 +67,15 @@ as_owner() {
 cd "$FOLDER" || exit 1
 log="$FOLDER/log"
 trap 'as_owner "$PROGRAMS/pg_ctl" -D "$FOLDER/data" -m immediate -w stop >/dev/null 2>&1; cd /; rm -rf "$FOLDER"' EXIT
+# A test that is killed before the cluster is up leaves nobody to tell: go on to the end of the input and clean up.
+trap '' PIPE
+trap 'exit 1' HUP INT TERM
 fail() { echo "$1"; cat "$log"; exit 1; }
 as_owner "$PROGRAMS/initdb" -D "$FOLDER/data" -U russet --auth=trust -E UTF8 --locale=C --no-sync \
     >"$log" 2>&1 || fail "initdb failed"
 as_owner "$PROGRAMS/pg_ctl" -D "$FOLDER/data" -l "$FOLDER/server.log" -w -t 60 -o "-c listen_addresses='' \
     -c unix_socket_directories='$FOLDER' -c fsync=off -c autovacuum=off -c max_connections=200 \
-    -c shared_buffers=64MB" start \
+    -c shared_buffers=64MB $SETTINGS" start \
     >"$log" 2>&1 || { cat "$FOLDER/server.log" >>"$log"; fail "pg_ctl start failed"; }
 echo ready
 read -r _
@@ -84,6 +87,15 @@ impl PostgresCluster {
     /// # Errors
     /// [`ClusterError`]; nothing is left behind.
     pub fn start() -> Result<Self, ClusterError> {
+        Self::start_with(&[])
+    }
+
+    /// As [`start`](Self::start), with server settings that win over those that make tests fast, such as
+    /// `("fsync", "on")`. Their values may not hold spaces.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; nothing is left behind.
+    pub fn start_with(settings: &[(&str, &str)]) -> Result<Self, ClusterError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let programs = programs().ok_or(ClusterError::Missing)?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -96,12 +108,17 @@ impl PostgresCluster {
             chown(&folder, owner.parse().ok(), group.parse().ok())?;
         }
         fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+        let settings: String = settings
+            .iter()
+            .map(|(name, value)| format!("-c {name}={value} "))
+            .collect();
         let mut watch = Command::new("sh")
             .args(["-c", WATCH])
             .env("PROGRAMS", &programs)
             .env("FOLDER", &folder)
             .env("OWNER", owner)
             .env("GROUP", group)
+            .env("SETTINGS", settings)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
