@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use http::header::WWW_AUTHENTICATE;
+use http::header::{WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
@@ -101,8 +101,11 @@ async fn observe(mut request: Request, next: Next) -> Response {
     async {
         let mut response = next.run(request).await;
         line.write(&response);
+        let headers = response.headers_mut();
+        // Answers quote policies and plugins: nobody shall take one for a page.
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Ok(id) = id {
-            response.headers_mut().insert(REQUEST_ID, id);
+            headers.insert(REQUEST_ID, id);
         }
         response
     }

@@ -276,3 +276,52 @@ impl From<InstallError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The status, and whether the answer says when to come again.
+    fn of(failure: impl Into<Failure>) -> (u16, bool) {
+        let response = failure.into().into_response();
+        (response.status().as_u16(), response.headers().contains_key(RETRY_AFTER))
+    }
+
+    #[test]
+    fn what_waiting_mends_is_503_and_what_it_does_not_is_500() {
+        assert_eq!(of(StoreError::Closed), (503, true));
+        assert_eq!(of(EngineError::Store(StoreError::Closed)), (503, true));
+        assert_eq!(of(DeviceError::Store(StoreError::Corrupt("date"))), (503, true));
+        assert_eq!(of(EngineError::Random), (503, false));
+        assert_eq!(of(EngineError::Undecided), (503, false));
+        assert_eq!(of(StoreError::Corrupt("date")), (500, false));
+        assert_eq!(of(StoreError::Sealed("escrow item")), (500, false));
+        assert_eq!(of(StoreError::NotFound("profile")), (404, false));
+        assert_eq!(of(StoreError::Removed), (409, false));
+    }
+
+    #[test]
+    fn no_failure_of_a_device_message_is_401() {
+        let identity = [
+            IdentityError::Missing,
+            IdentityError::Signature("x".to_owned()),
+            IdentityError::UnknownAuthority,
+            IdentityError::NotValidNow,
+            IdentityError::Revoked,
+            IdentityError::Unknown,
+            IdentityError::OtherEnrollment,
+            IdentityError::OtherDevice,
+        ];
+        for error in identity {
+            assert_eq!(of(DeviceError::Identity(error)), (400, false));
+        }
+        assert_eq!(of(DeviceError::NotEnrolled), (400, false));
+        assert_eq!(of(DeviceError::Unsupported(String::new())), (400, false));
+        let after = Duration::ZERO;
+        assert_eq!(of(DeviceError::TryLater { after }), (503, true));
+        let (reason, message) = (String::new(), String::new());
+        assert_eq!(of(DeviceError::Denied { reason, message }), (403, false));
+    }
+}

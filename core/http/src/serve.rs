@@ -49,7 +49,7 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
-    /// How long the head of a request may take to arrive.
+    /// How long the head of a request may take to arrive. With HTTP/1.1 the pause before it counts, too.
     pub header: Duration,
     /// How long a connection may be open without a request. A response has to be taken within twice this time.
     pub idle: Duration,
