@@ -7,5 +7,6 @@ mod device;
 mod enroll;
 mod listener;
 mod log;
+mod plugins;
 mod proxy;
 mod support;
