@@ -25,6 +25,7 @@ demo: setup-demo
 
 ## test: everything that CI runs
 test: setup-test fmt lint plugins fuzz-build
+	cargo build --workspace --bins --tests
 	$(RUN_TESTS)
 	$(DOC_TESTS)
 

@@ -245,13 +245,15 @@ impl Engine {
                 },
             },
         };
-        let awaiting = message.awaiting_configuration;
+        let (commands_at_first, commands) = self.greeting(request, message.awaiting_configuration, is_user);
         let write = TokenUpdateWrite {
             target,
             topic: message.topic,
             token: message.token.expose().to_vec(),
             magic: message.push_magic.expose().to_owned(),
-            awaiting_configuration: awaiting,
+            awaiting_configuration: message.awaiting_configuration,
+            commands_at_first,
+            commands,
         };
         let updated = self.inner.store.token_update(write, now).await?;
         if let Some(token) = message.unlock_token.filter(|token| !token.is_empty()) {
@@ -263,10 +265,6 @@ impl Engine {
                 Ok(()) | Err(DeviceError::Denied { .. }) => {}
                 Err(error) => return Err(error),
             }
-        }
-        if updated.first || awaiting {
-            self.greet(request, updated.id, updated.first, awaiting, is_user, now)
-                .await?;
         }
         Ok(DeviceAnswer::Empty)
     }

@@ -149,57 +149,45 @@ impl Engine {
         }
     }
 
-    /// What a device is asked for when it has enrolled, or when it waits in Setup Assistant.
-    pub(crate) async fn greet(
+    /// What an enrollment is sent with its first TokenUpdate, and with each that says that it waits in Setup Assistant.
+    /// Queued in the transaction of the TokenUpdate, so that neither is there without the other.
+    pub(crate) fn greeting(
         &self,
         request: &Request,
-        enrollment: EnrollmentId,
-        first: bool,
         awaiting_configuration: bool,
         is_user: bool,
-        now: Timestamp,
-    ) -> Result<(), russet_store::StoreError> {
+    ) -> (Vec<NewCommand>, Vec<NewCommand>) {
         let wanted = self.inner.settings.enrollment.on_enrollment;
-        if first && !is_user && wanted.device_information {
+        let (mut at_first, mut always) = (Vec::new(), Vec::new());
+        if !is_user && wanted.device_information {
             let queries = DEVICE_QUERIES.map(plist::Value::from).to_vec();
             let command = dictionary([("RequestType", "DeviceInformation".into()), ("Queries", queries.into())]);
-            self.enqueue_own(request, enrollment, "DeviceInformation", command, 0, now)
-                .await?;
+            at_first.push(own_command(request, "DeviceInformation", &command, 0));
         }
         if awaiting_configuration && wanted.device_configured {
             let request_type = if is_user { "UserConfigured" } else { "DeviceConfigured" };
             let command = dictionary([("RequestType", request_type.into())]);
             // After everything else that waits: it ends Setup Assistant.
-            self.enqueue_own(request, enrollment, request_type, command, i16::MAX, now)
-                .await?;
+            always.push(own_command(request, request_type, &command, i16::MAX));
         }
-        Ok(())
+        (at_first, always)
     }
+}
 
-    async fn enqueue_own(
-        &self,
-        request: &Request,
-        enrollment: EnrollmentId,
-        request_type: &str,
-        command: plist::Dictionary,
-        priority: i16,
-        now: Timestamp,
-    ) -> Result<(), russet_store::StoreError> {
-        let new = NewCommand {
-            uuid: Uuid::now_v7(),
-            tenant: request.tenant.id,
-            request_type: request_type.to_owned(),
-            payload: codec::encode(&command),
-            profile_name: None,
-            priority,
-            not_before: None,
-            expires_at: None,
-            dedupe_key: Some(format!("russet:{request_type}")),
-            created_by: "russet".to_owned(),
-            warnings: Vec::new(),
-        };
-        self.inner.store.enqueue(new, vec![enrollment], now).await?;
-        Ok(())
+/// A command of the server's own; at most one of its kind waits in a queue.
+fn own_command(request: &Request, request_type: &str, command: &plist::Dictionary, priority: i16) -> NewCommand {
+    NewCommand {
+        uuid: Uuid::now_v7(),
+        tenant: request.tenant.id,
+        request_type: request_type.to_owned(),
+        payload: codec::encode(command),
+        profile_name: None,
+        priority,
+        not_before: None,
+        expires_at: None,
+        dedupe_key: Some(format!("russet:{request_type}")),
+        created_by: "russet".to_owned(),
+        warnings: Vec::new(),
     }
 }
 

@@ -277,3 +277,26 @@ async fn a_user_channel_belongs_to_its_device() {
         "{error:?}"
     );
 }
+
+#[tokio::test]
+async fn a_new_device_is_asked_who_it_is_and_one_in_setup_is_released_last() {
+    let mut settings = support::settings();
+    settings.on_enrollment.device_information = true;
+    settings.without_gate = WithoutGate::Allow;
+    let world = World::with(settings, HookSet::builder().build(), Default::default()).await;
+    let device = world.identified("C02A").await;
+    world.send(&device, device.authenticate()).await.unwrap();
+    let mut update = device.token_update();
+    update.insert("AwaitingConfiguration".to_owned(), true.into());
+    // A device repeats what it got no answer to.
+    for _ in 0..2 {
+        world.send(&device, update.clone()).await.unwrap();
+    }
+    let mut asked = Vec::new();
+    let mut report = device.idle();
+    while let Some((uuid, command)) = world.poll(&device, report).await {
+        asked.push(command.get("RequestType").unwrap().as_string().unwrap().to_owned());
+        report = device.report("Acknowledged", &uuid);
+    }
+    assert_eq!(asked, ["DeviceInformation", "DeviceConfigured"]);
+}

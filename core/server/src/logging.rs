@@ -1,5 +1,7 @@
 //! Where log lines go and how they look.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -25,6 +27,7 @@ pub fn init(log: &Log) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(&log.filter).map_err(|_| LogError::Filter)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => lines.finish().try_init(),

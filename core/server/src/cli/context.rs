@@ -25,11 +25,9 @@ pub(super) struct Context {
 
 /// A configuration that can not be used, with what to do.
 #[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("{source}")]
+#[error(transparent)]
 #[diagnostic(help("`russet config example` prints every key with its meaning"))]
-struct Unusable {
-    source: ConfigError,
-}
+struct Unusable(ConfigError);
 
 impl Context {
     pub(super) fn new(args: ContextArgs) -> Self {
@@ -51,13 +49,13 @@ impl Context {
 
     /// The configuration, not yet checked.
     pub(super) fn config(&self) -> miette::Result<Config> {
-        Config::load(self.file(), variables()).map_err(|source| Unusable { source }.into())
+        Config::load(self.file(), variables()).map_err(|source| Unusable(source).into())
     }
 
     /// The configuration, checked.
     pub(super) fn checked_config(&self) -> miette::Result<Config> {
         let config = self.config()?;
-        config.validate().map_err(|source| Unusable { source })?;
+        config.validate().map_err(Unusable)?;
         Ok(config)
     }
 

@@ -51,7 +51,7 @@ impl Store {
     }
 }
 
-async fn enqueue(
+pub(crate) async fn enqueue(
     db: &Db,
     command: &NewCommand,
     targets: &[EnrollmentId],

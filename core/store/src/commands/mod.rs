@@ -15,6 +15,7 @@ use crate::ids::{EnrollmentId, EntryId, TenantId, words};
 
 pub use admin::CommandCounts;
 pub use delivery::Poll;
+pub(crate) use enqueue::enqueue;
 
 words! {
     /// Where an entry of a queue stands.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use russet_protocol::Channel;
 use serde_json::Value as Json;
 
+use crate::commands::NewCommand;
 use crate::decisions::NewDecision;
 use crate::ids::{EnrollmentId, Sha256, TenantId, words};
 
@@ -112,6 +113,10 @@ pub struct TokenUpdateWrite {
     pub magic: String,
     /// `AwaitingConfiguration`.
     pub awaiting_configuration: bool,
+    /// What is queued for the enrollment if it becomes active with this.
+    pub commands_at_first: Vec<NewCommand>,
+    /// What is queued for it in any case.
+    pub commands: Vec<NewCommand>,
 }
 
 impl std::fmt::Debug for TokenUpdateWrite {

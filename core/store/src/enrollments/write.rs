@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use super::{AuthenticateWrite, DeviceFacts, EnrollmentState, TokenTarget, TokenUpdateWrite, TokenUpdated};
 use crate::certificates::bind;
-use crate::commands::cancel_open;
+use crate::commands::{cancel_open, enqueue};
 use crate::db::{Db, Sql, ms, values};
 use crate::decisions::record;
 use crate::error::StoreError;
@@ -260,15 +260,17 @@ async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Resu
         values,
     )
     .await?;
+    let first = before == EnrollmentState::Pending;
+    let greeting = write.commands_at_first.iter().filter(|_| first);
+    for command in greeting.chain(&write.commands) {
+        enqueue(db, command, &[id], now).await?;
+    }
     // What was queued while the token was missing or parked had nobody to wake.
     let sql = "SELECT 1 FROM queue_entries WHERE enrollment_id = $1 AND finished_at IS NULL LIMIT 1";
     if db.one(sql, values![id]).await?.is_some() {
         push::request(db, &[id], now).await?;
     }
-    Ok(TokenUpdated {
-        id,
-        first: before == EnrollmentState::Pending,
-    })
+    Ok(TokenUpdated { id, first })
 }
 
 fn facts(facts: &DeviceFacts) -> [sea_orm::Value; 10] {

@@ -184,6 +184,8 @@ impl Bench {
 
     pub(crate) fn token(&self, target: TokenTarget) -> TokenUpdateWrite {
         TokenUpdateWrite {
+            commands_at_first: Vec::new(),
+            commands: Vec::new(),
             target,
             topic: "com.apple.mgmt.test".to_owned(),
             token: self.number().to_be_bytes().to_vec(),

@@ -59,7 +59,7 @@ impl World {
         let factory = DeviceIdentityCa::generate().into_diagnostic()?;
         let apns_roots = args.data.join("apns-roots.pem");
         let device_ca = args.data.join("device-ca.pem");
-        write(&apns_roots, &apns.roots_pem())?;
+        write(&apns_roots, apns.roots_pem())?;
         write(&device_ca, &factory.anchors_pem())?;
 
         let mut config = Config::default();

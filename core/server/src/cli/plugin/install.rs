@@ -67,11 +67,10 @@ impl FromStr for Connection {
 
 /// A revision that does not run because it asks for more than it was granted.
 #[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("{name} {version} is stored as revision {revision} and does not run: it asks for more than it was granted")]
+#[error("{name} {version} is stored and does not run: it asks for more than it was granted")]
 struct Pending {
     name: String,
     version: String,
-    revision: String,
     #[help]
     flags: String,
 }
@@ -155,13 +154,7 @@ fn report(answer: &Value, manifest: &Manifest, output: &mut Output<'_>) -> miett
         "install it again with {} to grant it; the revision before goes on until then",
         flags.join(" ")
     );
-    Err(Pending {
-        name,
-        version,
-        revision,
-        flags,
-    }
-    .into())
+    Err(Pending { name, version, flags }.into())
 }
 
 #[cfg(test)]
@@ -216,7 +209,7 @@ mod tests {
         assert!(
             report
                 .to_string()
-                .starts_with("people 1.2.0 is stored as revision 3 and does not run")
+                .starts_with("people 1.2.0 is stored and does not run")
         );
         assert!(
             report

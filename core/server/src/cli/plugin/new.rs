@@ -19,8 +19,7 @@ pub(in crate::cli) struct NewArgs {
     /// The folder to make the plugin's folder in.
     #[arg(long, value_name = "DIR", default_value = ".")]
     path: PathBuf,
-    /// The folder of the SDK (`plugin-sdk/rust` of a checkout) [default: that of the checkout around the new folder, or
-    /// the released one].
+    /// The folder of the SDK (`plugin-sdk/rust` of a checkout) [default: that of the checkout around the new folder].
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
 }
@@ -92,6 +91,9 @@ enum NewError {
     #[error("{} is not the plugin SDK", .0.display())]
     #[diagnostic(help("--sdk names the folder `plugin-sdk/rust` of a checkout"))]
     NoSdk(PathBuf),
+    #[error("there is no plugin SDK around the new folder")]
+    #[diagnostic(help("name the folder `plugin-sdk/rust` of a checkout with --sdk"))]
+    SdkNeeded,
 }
 
 pub(super) fn run(args: &NewArgs, stdout: &mut dyn Write) -> miette::Result<()> {
@@ -163,14 +165,7 @@ fn sdk(args: &NewArgs) -> Result<String, NewError> {
     {
         return Ok(by_path(&sdk));
     }
-    Ok(concat!(
-        "git = \"",
-        env!("CARGO_PKG_REPOSITORY"),
-        "\", tag = \"v",
-        env!("CARGO_PKG_VERSION"),
-        "\""
-    )
-    .to_owned())
+    Err(NewError::SdkNeeded)
 }
 
 fn by_path(path: &Path) -> String {
@@ -251,11 +246,7 @@ mod tests {
         let here = sdk(&args(&path, None)).unwrap();
         assert_eq!(here, by_path(&sdk_folder.canonicalize().unwrap()));
         let elsewhere = tempfile::tempdir().unwrap();
-        assert!(
-            sdk(&args(elsewhere.path(), None))
-                .unwrap()
-                .starts_with("git = \"https://")
-        );
+        assert!(matches!(sdk(&args(elsewhere.path(), None)), Err(NewError::SdkNeeded)));
         assert!(matches!(sdk(&args(&path, Some(path.clone()))), Err(NewError::NoSdk(_))));
     }
 
