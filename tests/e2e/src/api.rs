@@ -219,7 +219,6 @@ impl ApiUser {
         let (capabilities, connections): (&[&str], &[&str]) = match name {
             "hostile" => (&["ldap.search", "log.write", "settings.get"], &["corp"]),
             "directory-ldap" => (&["ldap.bind", "ldap.search", "log.write", "settings.get"], &["corp"]),
-            "smallest-gate" => (&["settings.get"], &[]),
             _ => (&["log.write", "settings.get"], &[]),
         };
         let grants = json!({"capabilities": capabilities, "connections": {"ldap": connections}});

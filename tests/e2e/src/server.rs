@@ -400,6 +400,15 @@ impl Cli {
         self
     }
 
+    /// The standard error output as one line: without the frame and the line breaks that make it fit a terminal.
+    pub fn complaint(&self) -> String {
+        let words = self
+            .err
+            .split_whitespace()
+            .filter(|word| !matches!(*word, "│" | "×" | "╰─▶" | "├─▶"));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     /// The standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {

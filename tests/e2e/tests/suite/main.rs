@@ -3,4 +3,7 @@
 //! One executable, because each one would link all that the tests use; one file a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod contained;
 mod first_light;
+mod gate;
+mod hot_swap;
