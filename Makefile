@@ -31,7 +31,8 @@ test: setup-test fmt lint plugins fuzz-build
 
 ## bench: print the figures of tests/bench/README.md
 bench: setup-test plugins
-	cargo run --release --package russet-bench
+	cargo build --release --package russet --package russet-bench
+	./target/release/russet-bench $(BENCH_ARGS)
 
 ## plugins: build the bundled plugins and those of the tests to target/plugins
 plugins:

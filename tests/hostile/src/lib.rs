@@ -21,6 +21,8 @@ pub enum Mode {
     Deny,
     /// Requires a sign-in.
     SignIn,
+    /// Reads twenty values of the request and its device, one host call each, then allows.
+    ReadAll,
     /// Says that it could not decide.
     Error,
     /// Computes for ever.
@@ -72,6 +74,7 @@ impl EnrollmentGate for Hostile {
             Mode::Label => return Ok(Verdict::allow_with([("label", settings.label)])),
             Mode::Deny => return Ok(Verdict::deny(settings.label.clone(), settings.label)),
             Mode::SignIn => return Ok(Verdict::RequireSignIn),
+            Mode::ReadAll => read_all(request),
             Mode::Error => return Err("hostile can not decide, on purpose".into()),
             Mode::Loop => spin(),
             Mode::Memory => hoard(),
@@ -113,6 +116,30 @@ impl EnrollmentGate for Hostile {
         }
         Ok(Verdict::allow())
     }
+}
+
+fn read_all(request: &EnrollmentRequest) {
+    black_box((request.stage(), request.method(), request.ownership()));
+    black_box(request.can_request_software_update());
+    let device = request.device();
+    let texts = [
+        device.udid(),
+        device.serial_number(),
+        device.product_name(),
+        device.model(),
+        device.model_name(),
+        device.device_name(),
+        device.os_version(),
+        device.build_version(),
+        device.imei(),
+        device.meid(),
+        device.language(),
+        device.enrollment_id(),
+        device.attribute("group"),
+        device.attribute("site"),
+    ];
+    black_box(texts);
+    black_box(device.attributes());
 }
 
 fn spin() {
@@ -168,6 +195,7 @@ mod tests {
             check(r#"{"mode": "label", "label": "two"}"#),
             Ok(Verdict::allow_with([("label", "two")]))
         );
+        assert_eq!(check(r#"{"mode": "read-all"}"#), Ok(Verdict::allow()));
         assert_eq!(check(r#"{"mode": "sign-in"}"#), Ok(Verdict::RequireSignIn));
         assert!(check(r#"{"mode": "error"}"#).is_err());
     }

@@ -1,0 +1,126 @@
+//! The plugins that are measured, as they were built, and the request that gates are asked about.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russet_hooks::{
+    Device, EnrollmentMethod, EnrollmentRequest, GateStage, GateVerdict, HookSource, Outcome, Ownership, Scope,
+};
+use russet_plugin_host::{
+    EngineConfig, Grants, LdapConnection, LdapConnections, Limits, LoadedPlugin, PluginEngine, PluginSource, inspect,
+};
+use serde_json::{Value, json};
+
+use crate::Failure;
+
+/// The tenant that hooks are pinned for.
+pub(crate) const TENANT: &str = "default";
+
+/// A built component.
+pub(crate) fn component(name: &str) -> Result<Arc<[u8]>, Failure> {
+    Ok(std::fs::read(russet_plugin_build::artifact(name))?.into())
+}
+
+/// An engine as the server has it, with its compilation cache in a folder.
+pub(crate) fn engine(cache: &Path) -> Result<PluginEngine, Failure> {
+    Ok(PluginEngine::new(&EngineConfig {
+        cache_dir: Some(cache.to_owned()),
+        ..EngineConfig::default()
+    })?)
+}
+
+/// Everything that a component asks for.
+pub(crate) fn grants(component: &[u8]) -> Result<Grants, Failure> {
+    let mut grants = Grants::default();
+    grants.capabilities.extend(inspect(component)?.manifest.capabilities);
+    if grants.capabilities.iter().any(|name| name.starts_with("ldap.")) {
+        grants.connections.ldap.insert("corp".to_owned());
+    }
+    Ok(grants)
+}
+
+/// A directory that nobody asks: no measured call searches it.
+pub(crate) fn connections() -> Result<LdapConnections, Failure> {
+    let mut connections = LdapConnections::new();
+    let corp = LdapConnection {
+        url: "ldap://127.0.0.1:9".to_owned(),
+        allow_plaintext: true,
+        base_dn: "dc=example,dc=org".to_owned(),
+        ..LdapConnection::default()
+    };
+    connections.insert("corp", corp)?;
+    Ok(connections)
+}
+
+/// Loads a plugin with the server's default limits.
+pub(crate) async fn load(
+    engine: &PluginEngine,
+    component: &Arc<[u8]>,
+    settings: Option<Value>,
+) -> Result<LoadedPlugin, Failure> {
+    let source = PluginSource {
+        component: Arc::clone(component),
+        settings,
+        grants: grants(component)?,
+        limits: Limits::default(),
+    };
+    Ok(LoadedPlugin::load(engine, &connections()?, source).await?)
+}
+
+/// Settings of the bundled gate that use each of its rules but those about people.
+pub(crate) fn gate_settings() -> Value {
+    json!({
+        "serial_numbers": {"allow": ["F4K*", "G6T*", "C02*"], "deny": ["C02LOST1"]},
+        "ownership": ["organization"],
+        "minimum_os": {"Mac": "26.1", "iPhone": "26.1"},
+        "attributes": {"group": "field"}
+    })
+}
+
+/// A device that these settings let in, with every fact that a device can have.
+pub(crate) fn request() -> EnrollmentRequest {
+    let text = |text: &str| Some(text.to_owned());
+    EnrollmentRequest {
+        stage: GateStage::Authenticate,
+        method: EnrollmentMethod::Automated,
+        ownership: Ownership::Organization,
+        device: Device {
+            udid: text("00008112-000A5C2E1E30A01E"),
+            serial_number: text("C02XK1A2MD6T"),
+            product_name: text("Mac15,3"),
+            model: text("MR7K3"),
+            model_name: text("MacBook Pro"),
+            device_name: text("Ada's Mac"),
+            os_version: text("27.1"),
+            build_version: text("26B5032a"),
+            imei: text("356766061234567"),
+            meid: text("35676606123456"),
+            language: text("en-GB"),
+            enrollment_id: text("00008112-000A5C2E1E30A01E"),
+            attributes: BTreeMap::from([
+                ("group".to_owned(), "field".to_owned()),
+                ("site".to_owned(), "north".to_owned()),
+            ]),
+        },
+        person: None,
+        can_request_software_update: true,
+    }
+}
+
+/// Asks the gates as the engine does for one message of a device: pins a generation, gives it a deadline, asks, and gets
+/// the verdict with its decision records.
+pub(crate) async fn ask(source: &dyn HookSource, request: EnrollmentRequest) -> Outcome<GateVerdict> {
+    let set = source.pin(TENANT);
+    let scope = Scope::new(TENANT, "bench", Duration::from_secs(5));
+    set.check_enrollment(&scope, request).await
+}
+
+/// The attributes of a verdict that allows; anything else fails the measurement.
+pub(crate) fn allowed(outcome: Outcome<GateVerdict>) -> Result<BTreeMap<String, String>, Failure> {
+    match outcome.verdict? {
+        GateVerdict::Allow(attributes) => Ok(attributes),
+        other => Err(format!("the gate did not allow: {}", other.as_str()).into()),
+    }
+}

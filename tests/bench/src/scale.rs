@@ -1,0 +1,79 @@
+//! How much is measured.
+
+use std::time::Duration;
+
+/// The sizes of a run. Figures of runs of different sizes are not comparable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    quick: bool,
+}
+
+impl Scale {
+    pub(crate) fn new(quick: bool) -> Self {
+        Self { quick }
+    }
+
+    fn pick<T>(self, whole: T, quick: T) -> T {
+        if self.quick { quick } else { whole }
+    }
+
+    /// Hook calls of each kind in one of the rounds.
+    pub(crate) fn hook_calls(self) -> usize {
+        self.pick(10_000, 200)
+    }
+
+    /// How often the kinds of hook calls take turns.
+    pub(crate) fn hook_rounds(self) -> usize {
+        self.pick(5, 2)
+    }
+
+    /// Installs of a revision.
+    pub(crate) fn swaps(self) -> usize {
+        self.pick(500, 10)
+    }
+
+    /// How long calls are made without and with swaps beside them.
+    pub(crate) fn swap_load(self) -> Duration {
+        self.pick(Duration::from_secs(5), Duration::from_millis(300))
+    }
+
+    /// Loads of each plugin, each with and without a warm cache.
+    pub(crate) fn loads(self) -> usize {
+        self.pick(10, 2)
+    }
+
+    /// Pushes at each concurrency above one.
+    pub(crate) fn pushes(self) -> usize {
+        self.pick(100_000, 500)
+    }
+
+    /// Starts of the server.
+    pub(crate) fn starts(self) -> usize {
+        self.pick(15, 2)
+    }
+
+    /// After this time an idle server has done whatever it puts off.
+    pub(crate) fn settling(self) -> Duration {
+        self.pick(Duration::from_secs(3), Duration::from_millis(100))
+    }
+
+    /// Enrolled devices on each back end.
+    pub(crate) fn devices(self) -> usize {
+        self.pick(1_000, 16)
+    }
+
+    /// How long devices poll at each number of connections.
+    pub(crate) fn polling(self) -> Duration {
+        self.pick(Duration::from_secs(10), Duration::from_millis(300))
+    }
+
+    /// Rounds of one command to every device.
+    pub(crate) fn command_rounds(self) -> usize {
+        self.pick(5, 2)
+    }
+
+    /// Changes of a plugin's settings through the API while devices poll.
+    pub(crate) fn api_swaps(self) -> usize {
+        self.pick(50, 3)
+    }
+}

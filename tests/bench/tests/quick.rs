@@ -1,0 +1,77 @@
+//! A quick run measures everything that it says it measures. How fast anything is, no test looks at.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The sections of a quick run of these subjects.
+fn sections(only: &str) -> Vec<Value> {
+    let output = Command::new(env!("CARGO_BIN_EXE_russet-bench"))
+        .args(["--quick", "--json", "--only", only])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sections = report["sections"].as_array().unwrap().clone();
+    for section in &sections {
+        assert!(!section["method"].as_str().unwrap().is_empty());
+        for figure in section["figures"].as_array().unwrap() {
+            assert!(figure["samples"].as_u64().unwrap() > 0, "{figure}");
+            for value in figure["values"].as_array().unwrap() {
+                assert!(value["value"].as_f64().unwrap() >= 0.0, "{figure}");
+                assert!(!value["unit"].as_str().unwrap().is_empty(), "{figure}");
+            }
+        }
+    }
+    sections
+}
+
+fn has(section: &Value, what: &str) -> bool {
+    let figures = section["figures"].as_array().unwrap();
+    figures
+        .iter()
+        .any(|figure| figure["what"].as_str().unwrap().contains(what))
+}
+
+#[test]
+fn hooks_are_measured_as_plugin_and_as_native_code() {
+    let sections = sections("hooks,push");
+    assert_eq!(sections.len(), 2);
+    for what in [
+        "`enrollment-gate` plugin",
+        "native Rust hook, 2 tasks",
+        "ratio: plugin to native",
+        "one host call",
+    ] {
+        assert!(has(&sections[0], what), "{what}: {}", sections[0]);
+    }
+    assert!(has(&sections[1], "100 at once"), "{}", sections[1]);
+}
+
+#[test]
+fn the_server_is_measured_from_outside() {
+    let sections = sections("start,sqlite");
+    assert!(has(&sections[0], "start, warm cache"), "{}", sections[0]);
+    for what in [
+        "enrollments",
+        "idle polls",
+        "command round trips",
+        "plugin swap",
+        "memory",
+    ] {
+        assert!(has(&sections[1], what), "{what}: {}", sections[1]);
+    }
+}
+
+#[test]
+fn the_page_is_not_written_by_a_run_of_parts() {
+    let output = Command::new(env!("CARGO_BIN_EXE_russet-bench"))
+        .args(["--quick", "--write"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--write is for a whole run"));
+}
