@@ -30,6 +30,9 @@ pub enum StoreError {
     /// A sealed value could not be opened: it was changed, or moved from another row.
     #[error("a sealed {0} does not open; it was changed outside the server or belongs to another row")]
     Sealed(&'static str),
+    /// The operation has a bug. Nothing of it was kept, and the store goes on.
+    #[error("an operation of the store failed by a bug; its message is in the log")]
+    Panicked,
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,

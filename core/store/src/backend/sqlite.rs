@@ -4,9 +4,11 @@
 //! task runs the jobs that wait in one transaction, each inside a savepoint of its own (a job that fails takes only
 //! itself back), commits once, and only then answers them all.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
@@ -87,7 +89,12 @@ where
 
     fn run<'a>(&'a mut self, db: &'a Db) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            let result = (self.body)(db, &self.input).await;
+            // A bug in one operation must not end the only writer: the job's savepoint goes back, its neighbours stay.
+            let body = AssertUnwindSafe(async { (self.body)(db, &self.input).await });
+            let result = body.catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!("store.write panicked; nothing of it was kept");
+                Err(StoreError::Panicked)
+            });
             let keep = result.is_ok();
             self.result = Some(result);
             keep
@@ -229,4 +236,36 @@ async fn finish(db: Db, keep: bool) -> Result<(), StoreError> {
         tx.rollback().await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+    use crate::db::values;
+
+    #[tokio::test]
+    async fn a_write_that_panics_takes_back_only_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.sqlite").display());
+        let connection = connect(&url, 1, Duration::from_secs(5), false).await.unwrap();
+        let writer = Writer::start(connection, Arc::default());
+        let insert = |number: i64, panics: bool| {
+            writer.write((number, panics), |db, (number, panics)| {
+                Box::pin(async move {
+                    db.exec("CREATE TABLE IF NOT EXISTS t (number INTEGER)", values![])
+                        .await?;
+                    db.exec("INSERT INTO t VALUES ($1)", values![*number]).await?;
+                    assert!(!*panics, "a bug");
+                    db.row("SELECT SUM(number) FROM t", values![]).await?.get::<i64>(0)
+                })
+            })
+        };
+        let (one, two, three) = tokio::join!(insert(1, false), insert(2, true), insert(4, false));
+        assert_eq!(one.unwrap(), 1);
+        assert!(matches!(two, Err(StoreError::Panicked)), "{two:?}");
+        assert_eq!(three.unwrap(), 5, "the panicked write left nothing behind");
+        assert_eq!(insert(8, false).await.unwrap(), 13, "the writer goes on");
+    }
 }

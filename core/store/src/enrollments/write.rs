@@ -261,6 +261,11 @@ async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Resu
     )
     .await?;
     let first = before == EnrollmentState::Pending;
+    if first && matches!(write.target, TokenTarget::Enrollment(_)) {
+        let sql = "UPDATE enrollments SET certificate_sha256 = $2 \
+                   WHERE id = $1 AND certificate_sha256 IS NOT NULL AND certificate_sha256 <> $2";
+        db.exec(sql, values![id, write.certificate_sha256.to_vec()]).await?;
+    }
     let greeting = write.commands_at_first.iter().filter(|_| first);
     for command in greeting.chain(&write.commands) {
         enqueue(db, command, &[id], now).await?;
