@@ -30,8 +30,8 @@ impl Api {
     }
 }
 
-/// What devices talk to: `/enroll`, `/scep`, `/mdm/…`, the same below `/t/{tenant}`, and `/healthz` and `/readyz`. Without
-/// the boundary: see [`boundary`](crate::boundary()).
+/// What devices talk to: `/enroll`, `/scep`, `/mdm/…`, the same below `/t/{tenant}`, and `/healthz` and `/readyz`.
+/// Without the boundary: see [`boundary`](crate::boundary()).
 pub fn device_router(api: &Api) -> Router {
     Router::new()
         .merge(enroll::routes())

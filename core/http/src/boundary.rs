@@ -1,5 +1,5 @@
-//! The boundary: what lies around every route. An identifier and one line of log per request, an answer where the program
-//! panics, and the guard that keeps 401 away from devices.
+//! The boundary: what lies around every route. An identifier and one line of log per request, an answer where the
+//! program panics, and the guard that keeps 401 away from devices.
 
 use std::any::Any;
 use std::error::Error;
@@ -24,8 +24,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Puts the boundary around routes: those of this crate, and a vendor's own. Unknown paths are answered with 404.
 ///
-/// The guard against 401 looks at paths that begin with `/mdm/` or `/t/<tenant>/mdm/`; a layer that is put around the result
-/// is outside of its reach.
+/// The guard against 401 looks at paths that begin with `/mdm/` or `/t/<tenant>/mdm/`; a layer that is put around the
+/// result is outside of its reach.
 pub fn boundary(routes: Router) -> Router {
     routes
         .fallback(|| async { Failure::not_found("page") })

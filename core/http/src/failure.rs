@@ -1,7 +1,7 @@
 //! Failures as answers: the one place where errors become status codes.
 //!
-//! What goes out is the error's own short text; what caused it goes to the log, once, at the boundary. One rule stands above
-//! the table: **no failure of a device message is a 401**, because a device that reads 401 removes its profile.
+//! What goes out is the error's own short text; what caused it goes to the log, once, at the boundary. One rule stands
+//! above the table: **no failure of a device message is a 401**, because a device that reads 401 removes its profile.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -191,6 +191,7 @@ impl From<IdentityError> for Failure {
             IdentityError::Revoked => "identity-revoked",
             IdentityError::OtherEnrollment => "identity-other-enrollment",
             IdentityError::OtherDevice => "identity-other-device",
+            IdentityError::Superseded => "identity-superseded",
             _ => "identity-unknown",
         };
         Self::new(StatusCode::BAD_REQUEST, code, error.to_string())

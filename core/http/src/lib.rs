@@ -1,7 +1,7 @@
 //! The HTTP surface of a Russet server: device endpoints, SCEP, the admin API, and the listener with TLS.
 //!
-//! This is the only crate that knows status codes. It turns requests into typed calls of the engine and the plugin manager,
-//! and their outcomes into answers; it decides nothing. It knows neither SQL nor wasmtime.
+//! This is the only crate that knows status codes. It turns requests into typed calls of the engine and the plugin
+//! manager, and their outcomes into answers; it decides nothing. It knows neither SQL nor wasmtime.
 //!
 //! # Invariants
 //!

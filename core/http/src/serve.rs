@@ -151,8 +151,8 @@ impl Server {
         self.address
     }
 
-    /// Serves until `stop` is cancelled; then accepts nothing more and lets running requests end, for a time. Each request
-    /// carries its [`Peer`] as an extension.
+    /// Serves until `stop` is cancelled; then accepts nothing more and lets running requests end, for a time. Each
+    /// request carries its [`Peer`] as an extension.
     pub async fn serve(self, router: Router, stop: CancellationToken) -> Drained {
         let Self { listener, settings, .. } = self;
         let limits = settings.limits;

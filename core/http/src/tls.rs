@@ -1,7 +1,7 @@
 //! TLS: the server's certificate, which can be replaced while it runs, and certificates of clients.
 //!
-//! A client is asked for a certificate and need not have one. Whatever it shows is taken if the client proves that it has
-//! the key: who the certificate is from is for the engine to judge, so that a device with an unknown or expired
+//! A client is asked for a certificate and need not have one. Whatever it shows is taken if the client proves that it
+//! has the key: who the certificate is from is for the engine to judge, so that a device with an unknown or expired
 //! certificate gets an answer that says so instead of a handshake that fails.
 
 use std::fmt;
@@ -49,8 +49,8 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// TLS with a certificate chain (leaf first) and its key in PKCS#8, all in DER. Clients are told that certificates of
-    /// `client_authorities` (certificates in DER) are of use here; others are taken all the same.
+    /// TLS with a certificate chain (leaf first) and its key in PKCS#8, all in DER. Clients are told that certificates
+    /// of `client_authorities` (certificates in DER) are of use here; others are taken all the same.
     ///
     /// # Errors
     ///

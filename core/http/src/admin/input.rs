@@ -1,4 +1,5 @@
-//! What administrators send: bodies within their caps, JSON, and parameters of the address, with errors in the one form.
+//! What administrators send: bodies within their caps, JSON, and parameters of the address, with errors in the one
+//! form.
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};

@@ -1,7 +1,7 @@
 //! The admin API, below `/v1`: JSON over bearer tokens, one file per noun.
 //!
-//! What is only read comes straight from the store, through views that say what of a record is shown; everything else is a
-//! call of the engine or of the plugin manager.
+//! What is only read comes straight from the store, through views that say what of a record is shown; everything else
+//! is a call of the engine or of the plugin manager.
 
 mod auth;
 mod certificates;

@@ -1,5 +1,5 @@
-//! A site: the whole router over a real engine on a temporary store, with scripted native hooks, and devices that speak to
-//! it as they would over the network.
+//! A site: the whole router over a real engine on a temporary store, with scripted native hooks, and devices that
+//! speak to it as they would over the network.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
