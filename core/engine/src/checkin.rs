@@ -110,7 +110,8 @@ impl Engine {
 
     /// The enrollment behind a message that only an enrolled device or user may send. A certificate is good for the
     /// enrollment that it was bound to at Authenticate and for the users under it; one that is being renewed stays good
-    /// beside its successor, because a device goes back to it if the renewal fails.
+    /// beside its successor, because a device goes back to it if the renewal fails. One from before the device enrolled
+    /// anew is good until the new enrollment is active, for the same reason, and no longer.
     pub(crate) async fn enrolled(
         &self,
         request: &Request,
@@ -130,6 +131,15 @@ impl Engine {
         if enrollment.state == EnrollmentState::Removed {
             return Err(DeviceError::NotEnrolled);
         }
+        if let Some(bound) = enrollment.certificate_sha256
+            && !enrollment.certificate_matches
+            && enrollment.state == EnrollmentState::Active
+        {
+            let bound = self.inner.store.certificate(&bound).await?;
+            if bound.is_none_or(|bound| bound.certificate.renews != Some(identity.sha256())) {
+                return Err(IdentityError::Superseded.into());
+            }
+        }
         Ok(enrollment.id)
     }
 
@@ -147,6 +157,14 @@ impl Engine {
             && existing.as_ref().is_none_or(|existing| existing.id != owner)
         {
             return Err(IdentityError::OtherEnrollment.into());
+        }
+        // A renewed certificate was issued without a challenge, for the enrollment of the one before and nobody else.
+        if let Some(renewed) = certificate.renews {
+            let renewed = self.inner.store.certificate(&renewed).await?;
+            let owner = renewed.and_then(|renewed| renewed.enrollment);
+            if owner.is_none() || existing.as_ref().map(|existing| existing.id) != owner {
+                return Err(IdentityError::OtherEnrollment.into());
+            }
         }
         check_binding(&certificate, &message)?;
         // The enrollment goes on if the certificate was issued to renew the one that it has, or is that one already.
@@ -184,6 +202,8 @@ impl Engine {
         let refusal = match outcome.verdict {
             Ok(GateVerdict::Allow(more)) => {
                 attributes.extend(more);
+                // What the server noted itself is not a gate's to change.
+                subject::note_method(&mut attributes, method);
                 None
             }
             Ok(GateVerdict::Deny(denial)) => Some(DeviceError::Denied {
@@ -252,6 +272,7 @@ impl Engine {
             token: message.token.expose().to_vec(),
             magic: message.push_magic.expose().to_owned(),
             awaiting_configuration: message.awaiting_configuration,
+            certificate_sha256: Some(identity.sha256()),
             commands_at_first,
             commands,
         };
@@ -337,17 +358,18 @@ impl Engine {
     }
 }
 
-/// A certificate that was issued for one device does not speak for another.
+/// A certificate that was issued for one device does not speak for another, nor for one that does not say which it is.
 fn check_binding(certificate: &ResolvedCertificate, message: &Authenticate) -> Result<(), IdentityError> {
-    let differs = |bound: &Option<String>, actual: Option<&str>| {
-        bound
-            .as_deref()
-            .is_some_and(|bound| actual.is_some_and(|actual| actual != bound))
-    };
-    let serial = differs(&certificate.bound_serial, message.serial_number.as_deref());
     let is_device = message.key.channel() == russet_protocol::Channel::Device;
-    let udid = is_device && differs(&certificate.bound_udid, Some(message.key.device_id()));
-    if serial || udid {
+    let serial = (certificate.bound_serial.as_deref(), message.serial_number.as_deref());
+    let udid = (
+        certificate.bound_udid.as_deref(),
+        is_device.then(|| message.key.device_id()),
+    );
+    let bounds = [serial, udid].map(|(bound, actual)| bound.map(|bound| actual.map(|actual| actual == bound)));
+    let differs = bounds.contains(&Some(Some(false)));
+    let unproven = bounds.contains(&Some(None)) && !bounds.contains(&Some(Some(true)));
+    if differs || unproven {
         Err(IdentityError::OtherDevice)
     } else {
         Ok(())

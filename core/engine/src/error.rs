@@ -122,6 +122,9 @@ pub enum IdentityError {
     /// Bound to another enrollment.
     #[error("the certificate belongs to another enrollment")]
     OtherEnrollment,
+    /// From before the device enrolled anew.
+    #[error("the device has enrolled anew since, with another certificate")]
+    Superseded,
     /// Its challenge was for another device.
     #[error("the certificate was issued for another device")]
     OtherDevice,

@@ -179,21 +179,7 @@ async fn a_renewed_identity_keeps_the_queue_and_the_escrow_and_a_new_enrollment_
     world.send(&device, deposit).await.unwrap();
     world.enqueue(&device, device_information()).await;
 
-    let key = PrivateKey::generate(KeyKind::Rsa2048).unwrap();
-    let csr = CertificateRequest::build(&Name::common("device"), None, &key).unwrap();
-    let renewal = Exchange::renew(
-        &csr,
-        device.signer.clone(),
-        &world.authority(),
-        ContentCipher::Aes128Cbc,
-    )
-    .unwrap();
-    let certificate = world.scep(&renewal).await.unwrap();
-    let renewed = Device {
-        udid: device.udid.clone(),
-        serial: device.serial.clone(),
-        signer: Signer::new(certificate, key),
-    };
+    let renewed = renewed(&world, &device).await;
     world.send(&renewed, renewed.authenticate()).await.unwrap();
     world.send(&renewed, renewed.token_update()).await.unwrap();
     let stages: Vec<_> = world
@@ -242,6 +228,117 @@ async fn a_renewed_identity_keeps_the_queue_and_the_escrow_and_a_new_enrollment_
         world.poll(&fresh, fresh.idle()).await.is_none(),
         "the queue of the old enrollment is gone"
     );
+    for before in [&device, &renewed] {
+        let error = world.send(before, before.idle()).await.unwrap_err();
+        assert!(
+            matches!(error, DeviceError::Identity(IdentityError::Superseded)),
+            "the identities of the old enrollment are, too: {error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_device_whose_new_enrollment_failed_goes_back_to_its_identity() {
+    let world = World::new().await;
+    let device = world.enrolled("C02A").await;
+    let fresh = world.identified("C02A").await;
+    world.send(&fresh, fresh.authenticate()).await.unwrap();
+    world.send(&device, device.token_update()).await.unwrap();
+    assert!(world.poll(&device, device.idle()).await.is_none());
+    let error = world.send(&fresh, fresh.idle()).await.unwrap_err();
+    assert!(
+        matches!(error, DeviceError::Identity(IdentityError::Superseded)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_renewed_identity_enrolls_nobody_else() {
+    let world = World::new().await;
+    let device = world.enrolled("C02A").await;
+    let theirs = world.enrolled("C02B").await;
+    let renewed = renewed(&world, &device).await;
+    for (udid, serial) in [(theirs.udid.as_str(), "C02B"), ("UDID-NEW", "C02NEW")] {
+        let forged = Device {
+            udid: udid.into(),
+            serial: serial.into(),
+            signer: renewed.signer.clone(),
+        };
+        let error = world.send(&forged, forged.authenticate()).await.unwrap_err();
+        assert!(
+            matches!(error, DeviceError::Identity(IdentityError::OtherEnrollment)),
+            "{error:?}"
+        );
+    }
+    assert!(world.poll(&theirs, theirs.idle()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_gate_cannot_change_how_a_device_enrolled() {
+    let world = World::new().await;
+    let forged = [("enrollment-method".to_owned(), "automated".to_owned())];
+    *world.script.gate.lock().unwrap() = Some(Ok(GateVerdict::Allow(forged.into())));
+    world.enrolled("C02A").await;
+    let record = world
+        .store
+        .enrollment(world.store.default_tenant(), EnrollmentLookup::Serial("C02A"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(record.attributes["enrollment-method"], "manual");
+}
+
+#[tokio::test]
+async fn an_identity_for_one_device_is_not_for_one_that_does_not_say_which_it_is() {
+    let world = World::new().await;
+    let challenge = "for C02A only";
+    let new = russet_store::NewChallenge {
+        challenge_sha256: russet_pki::fingerprint::sha256(challenge.as_bytes()),
+        tenant: world.store.default_tenant(),
+        person: None,
+        attributes: serde_json::json!({}),
+        bound_serial: Some("C02A".into()),
+        bound_udid: Some("UDID-C02A".into()),
+        expires_at: world.now + jiff::SignedDuration::from_hours(1),
+    };
+    world.store.create_challenge(new, Vec::new(), world.now).await.unwrap();
+    let (certificate, key) = world.enroll_identity(challenge).await.unwrap();
+    let device = Device {
+        udid: "UDID-C02A".into(),
+        serial: "C02A".into(),
+        signer: Signer::new(certificate, key),
+    };
+    let mut unnamed = device.authenticate();
+    unnamed.remove("UDID");
+    unnamed.remove("SerialNumber");
+    unnamed.insert("EnrollmentID".to_owned(), "E1".into());
+    let error = world.send(&device, unnamed).await.unwrap_err();
+    assert!(
+        matches!(error, DeviceError::Identity(IdentityError::OtherDevice)),
+        "{error:?}"
+    );
+    let mut without_serial = device.authenticate();
+    without_serial.remove("SerialNumber");
+    world.send(&device, without_serial).await.unwrap();
+}
+
+/// The device with a renewed identity that it has not used yet.
+async fn renewed(world: &World, device: &Device) -> Device {
+    let key = PrivateKey::generate(KeyKind::Rsa2048).unwrap();
+    let csr = CertificateRequest::build(&Name::common("device"), None, &key).unwrap();
+    let renewal = Exchange::renew(
+        &csr,
+        device.signer.clone(),
+        &world.authority(),
+        ContentCipher::Aes128Cbc,
+    )
+    .unwrap();
+    let certificate = world.scep(&renewal).await.unwrap();
+    Device {
+        udid: device.udid.clone(),
+        serial: device.serial.clone(),
+        signer: Signer::new(certificate, key),
+    }
 }
 
 #[tokio::test]

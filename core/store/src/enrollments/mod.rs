@@ -114,8 +114,8 @@ pub struct TokenUpdateWrite {
     /// `AwaitingConfiguration`.
     pub awaiting_configuration: bool,
     /// Digest of the identity certificate that the request came with. The enrollment of a device that becomes active is
-    /// bound to it: a device whose new identity failed goes back to the one before.
-    pub certificate_sha256: Sha256,
+    /// bound to it: a device whose new identity failed goes back to the one before. `None` leaves it as it is.
+    pub certificate_sha256: Option<Sha256>,
     /// What is queued for the enrollment if it becomes active with this.
     pub commands_at_first: Vec<NewCommand>,
     /// What is queued for it in any case.

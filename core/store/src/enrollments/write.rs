@@ -261,10 +261,10 @@ async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Resu
     )
     .await?;
     let first = before == EnrollmentState::Pending;
-    if first && matches!(write.target, TokenTarget::Enrollment(_)) {
+    if let (true, TokenTarget::Enrollment(_), Some(certificate)) = (first, &write.target, write.certificate_sha256) {
         let sql = "UPDATE enrollments SET certificate_sha256 = $2 \
                    WHERE id = $1 AND certificate_sha256 IS NOT NULL AND certificate_sha256 <> $2";
-        db.exec(sql, values![id, write.certificate_sha256.to_vec()]).await?;
+        db.exec(sql, values![id, certificate.to_vec()]).await?;
     }
     let greeting = write.commands_at_first.iter().filter(|_| first);
     for command in greeting.chain(&write.commands) {

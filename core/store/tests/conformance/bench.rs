@@ -184,6 +184,7 @@ impl Bench {
 
     pub(crate) fn token(&self, target: TokenTarget) -> TokenUpdateWrite {
         TokenUpdateWrite {
+            certificate_sha256: None,
             commands_at_first: Vec::new(),
             commands: Vec::new(),
             target,
