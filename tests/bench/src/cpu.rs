@@ -7,28 +7,66 @@ use crate::Failure;
 /// `USER_HZ`: what `/proc/<pid>/stat` counts in, on every architecture that Russet runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// The processor time that processes have used, in user and kernel mode, all their threads together. One that is gone
-/// counts nothing.
-pub(crate) fn used(processes: &[u32]) -> Result<Duration, Failure> {
-    let mut ticks = 0;
-    for process in processes {
-        let path = format!("/proc/{process}/stat");
-        match std::fs::read_to_string(&path) {
-            Ok(stat) => ticks += ticks_of(&stat).ok_or_else(|| format!("{path} cannot be read: {stat}"))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{path}: {error}").into()),
-        }
-    }
-    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+/// The processor time that a process has used, in user and kernel mode, all its threads together.
+pub(crate) fn used(process: u32) -> Result<Duration, Failure> {
+    Ok(in_ticks(stat(process)?.own))
 }
 
-/// Fields 14 and 15, `utime` and `stime`. The second field is a name in brackets that may hold anything.
-fn ticks_of(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+/// The processor time that a process and its children have used, those that have ended included: a database server with a
+/// process for each connection.
+pub(crate) fn used_by_family(parent: u32) -> Result<Duration, Failure> {
+    let mut ticks = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(child) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // One that ends meanwhile is counted by its parent, which is asked last.
+        if let Ok(stat) = stat(child)
+            && stat.parent == parent
+        {
+            ticks += stat.own;
+        }
+    }
+    let stat = stat(parent)?;
+    Ok(in_ticks(ticks + stat.own + stat.ended_children))
+}
+
+/// The process that started this one.
+pub(crate) fn parent(process: u32) -> Result<u32, Failure> {
+    Ok(stat(process)?.parent)
+}
+
+fn in_ticks(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+}
+
+/// What `/proc/<pid>/stat` says that matters here; times in ticks.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    parent: u32,
+    own: u64,
+    ended_children: u64,
+}
+
+fn stat(process: u32) -> Result<Stat, Failure> {
+    let path = format!("/proc/{process}/stat");
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(Stat::parse(&text).ok_or_else(|| format!("{path} cannot be read: {text}"))?)
+}
+
+impl Stat {
+    /// Field 4 is `ppid`, 14 to 17 are `utime`, `stime`, `cutime` and `cstime`. The second field is a name in brackets that
+    /// may hold anything.
+    fn parse(stat: &str) -> Option<Self> {
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        Some(Self {
+            parent: u32::try_from(number(1)?).ok()?,
+            own: number(11)? + number(12)?,
+            ended_children: number(13)? + number(14)?,
+        })
+    }
 }
 
 /// The memory of a process that is in RAM, in bytes.
@@ -48,17 +86,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_times_are_found_behind_any_name() {
-        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 1 0 100 1 1";
-        assert_eq!(ticks_of(stat), Some(175));
-        assert_eq!(ticks_of("42 no brackets"), None);
+    fn the_fields_are_found_behind_any_name() {
+        let stat = "42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 150 25 30 3 20 0 1 0 100 1 1";
+        let expected = Stat {
+            parent: 7,
+            own: 175,
+            ended_children: 33,
+        };
+        assert_eq!(Stat::parse(stat), Some(expected));
+        assert_eq!(Stat::parse("42 no brackets"), None);
+        assert_eq!(Stat::parse("42 (short) S 7"), None);
     }
 
     #[test]
-    fn this_process_uses_memory_and_a_gone_one_no_time() {
-        assert!(resident(std::process::id()).unwrap() > 1 << 20);
-        assert!(used(&[std::process::id()]).is_ok());
+    fn this_process_has_a_parent_memory_and_a_family() {
+        let this = std::process::id();
+        assert!(resident(this).unwrap() > 1 << 20);
+        assert!(used_by_family(this).unwrap() >= used(this).unwrap());
+        assert_eq!(parent(this).unwrap(), std::os::unix::process::parent_id());
         // Larger than any process number of Linux.
-        assert_eq!(used(&[u32::MAX]).unwrap(), Duration::ZERO);
+        assert!(used(u32::MAX).is_err());
     }
 }

@@ -16,11 +16,11 @@ pub(crate) type Request = Arc<[u8]>;
 pub(crate) type Pair = (Request, Request);
 
 /// Whose processor time counts.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) struct Processes {
     pub(crate) server: u32,
-    /// None for a database inside the server.
-    pub(crate) database: Vec<u32>,
+    /// The first process of the database's server; none for a database inside our server.
+    pub(crate) database: Option<u32>,
 }
 
 /// What a load was like.
@@ -48,9 +48,9 @@ impl Measured {
 impl Processes {
     fn used(&self) -> Result<[Duration; 3], Failure> {
         Ok([
-            cpu::used(&[self.server])?,
-            cpu::used(&self.database)?,
-            cpu::used(&[std::process::id()])?,
+            cpu::used(self.server)?,
+            self.database.map_or(Ok(Duration::ZERO), cpu::used_by_family)?,
+            cpu::used(std::process::id())?,
         ])
     }
 
@@ -76,7 +76,7 @@ impl Processes {
             samples,
             elapsed,
             server,
-            database: (!self.database.is_empty()).then_some(database),
+            database: self.database.map(|_| database),
             generator,
         })
     }

@@ -14,6 +14,8 @@ pub(crate) struct Machine {
     memory_gib: f64,
     kernel: String,
     optimised: bool,
+    /// Processes that wanted to run in the minute before, on average: what else the machine had to do.
+    other_load: f64,
 }
 
 /// Reads what Linux says of itself.
@@ -42,6 +44,11 @@ pub(crate) fn describe() -> Result<Machine, Failure> {
         memory_gib: kibibytes / f64::from(1 << 20),
         kernel,
         optimised: !cfg!(debug_assertions),
+        other_load: read("/proc/loadavg")?
+            .split(' ')
+            .next()
+            .and_then(|load| load.parse().ok())
+            .ok_or("/proc/loadavg cannot be read")?,
     })
 }
 
@@ -50,8 +57,8 @@ impl fmt::Display for Machine {
         let build = if self.optimised { "release" } else { "DEBUG" };
         write!(
             f,
-            "{} cores ({}), {:.0} GiB of memory, Linux {}, {build} build",
-            self.cores, self.processor, self.memory_gib, self.kernel
+            "{} cores ({}), {:.0} GiB of memory, Linux {}; {build} build; load average {:.1} before the start",
+            self.cores, self.processor, self.memory_gib, self.kernel, self.other_load
         )
     }
 }
@@ -65,6 +72,7 @@ impl Machine {
             memory_gib: 8.0,
             kernel: "6.18.0".to_owned(),
             optimised: false,
+            other_load: 0.0,
         }
     }
 }

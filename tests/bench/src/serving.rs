@@ -17,7 +17,7 @@ use crate::scale::Scale;
 use crate::start::mebibytes;
 use crate::stats::{Samples, per_second};
 use crate::wire::{Connection, Target};
-use crate::{Failure, push, say};
+use crate::{Failure, cpu, push, say};
 
 const METHOD: &str = "`russet serve` as a process with its default settings, asked over TLS 1.3 and HTTP/1.1 on \
     loopback, connections kept open, by a load generator on the same cores: what it, the database and the stand-in of \
@@ -83,7 +83,7 @@ async fn measure(
     }
     let processes = Processes {
         server: server.process(),
-        database: cluster.as_deref().map(backends).transpose()?.unwrap_or_default(),
+        database: cluster.as_deref().map(first_process).transpose()?,
     };
     let mut bench = Bench {
         server,
@@ -106,13 +106,10 @@ async fn measure(
     Ok(section)
 }
 
-/// The processes of the cluster that are there now. Connections are kept, so they stay.
-fn backends(cluster: &PostgresCluster) -> Result<Vec<u32>, Failure> {
-    let processes = cluster.query(
-        "postgres",
-        "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()",
-    )?;
-    Ok(processes.lines().map(str::parse).collect::<Result<_, _>>()?)
+/// The process that starts one for each connection.
+fn first_process(cluster: &PostgresCluster) -> Result<u32, Failure> {
+    let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    cpu::parent(cluster.query("postgres", sql)?.parse()?)
 }
 
 /// A server with devices.
@@ -276,7 +273,7 @@ impl Bench {
             {
                 workers.push(load::poll(connection, share(&requests, at, connections), until));
             }
-            let processes = self.processes.clone();
+            let processes = self.processes;
             tokio::spawn(async move { processes.measure(workers).await })
         };
         let mut swaps = Samples::default();
