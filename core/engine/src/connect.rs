@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use russet_hooks::TemplateRequest;
 use russet_protocol::connect::command_envelope;
 use russet_protocol::{Limits, Report, ReportStatus, codec, plist};
-use russet_store::{Delivery, EnrollmentId, EnrollmentLookup, Poll, ReportWrite, Reported};
+use russet_store::{Delivery, EnrollmentId, EnrollmentLookup, Poll, ReportWrite, Reported, StoreError};
 use uuid::Uuid;
 
 use crate::{DeviceAnswer, DeviceError, DeviceIdentity, Engine, Request, subject};
@@ -55,7 +55,11 @@ impl Engine {
                 Err(CannotDeliver(reason)) => {
                     tracing::warn!(command.uuid = %delivery.uuid, reason, "a delivery waits");
                     let again = now.checked_add(DEFERRED).unwrap_or(Timestamp::MAX);
-                    self.inner.store.defer(delivery.entry, &reason, again).await?;
+                    match self.inner.store.defer(delivery.entry, &reason, again).await {
+                        // Taken back while it was made: nothing is left to wait.
+                        Ok(()) | Err(StoreError::NotFound(_)) => {}
+                        Err(error) => return Err(error.into()),
+                    }
                 }
             }
             next = self.inner.store.next(enrollment, now, poll).await?;

@@ -179,6 +179,22 @@ async fn a_template_that_fails_waits_and_is_shown_and_others_go_out() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_taken_back_while_it_is_made_is_passed_over() {
+    let world = World::new().await;
+    let device = world.enrolled("C02A").await;
+    store_template(&world).await;
+    let taken_back = world
+        .enqueue(&device, CommandSource::StoredProfile("wifi".into()))
+        .await;
+    let other = world.enqueue(&device, security_info()).await;
+    let uuid = taken_back.parse().unwrap();
+    *world.script.take_back.lock().unwrap() = Some((world.store.clone(), uuid, world.now));
+    *world.script.template.lock().unwrap() = Some(Err(FaultKind::CouldNotDecide));
+    let (uuid, _) = world.poll(&device, device.idle()).await.unwrap();
+    assert_eq!(uuid, other);
+}
+
+#[tokio::test]
 async fn what_is_no_profile_is_not_stored() {
     let world = World::new().await;
     let tenant = world.engine.tenant("default").await.unwrap();

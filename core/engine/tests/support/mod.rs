@@ -44,6 +44,8 @@ pub struct Script {
     pub asked: Mutex<Vec<russet_hooks::EnrollmentRequest>>,
     pub escrow: Mutex<Option<Result<EscrowVerdict, FaultKind>>>,
     pub template: Mutex<Option<Result<String, FaultKind>>>,
+    /// A command that is taken back while its profile is rendered.
+    pub take_back: Mutex<Option<(Store, uuid::Uuid, Timestamp)>>,
 }
 
 struct Scripted(Arc<Script>);
@@ -80,6 +82,10 @@ impl EscrowPolicy for Scripted {
 #[async_trait]
 impl ProfileTemplate for Scripted {
     async fn render(&self, ask: &Ask<TemplateHook>) -> Result<RenderedProfile, PluginFault> {
+        let take_back = self.0.take_back.lock().unwrap().take();
+        if let Some((store, uuid, now)) = take_back {
+            store.cancel(store.default_tenant(), uuid, None, now).await.unwrap();
+        }
         let scripted = self.0.template.lock().unwrap().clone();
         let serial = ask.request.device.serial_number.clone().unwrap_or_default();
         scripted
