@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::PluginManager;
 use crate::{
-    Grants, InspectError, Inspection, LoadError, LoadedPlugin, MissingGrant, NewRevision, PluginSource, RevisionState,
-    RevisionStoreError, SettingsError, StoredRevision, check_settings, inspect,
+    Grants, InspectError, Inspection, LoadError, LoadedPlugin, Manifest, MissingGrant, NewRevision, PluginSource,
+    RevisionState, RevisionStoreError, SettingsError, StoredRevision, check_settings, inspect,
 };
 
 /// What to install. What is left out is kept from the plugin's newest revision that is active or pending.
@@ -216,7 +216,7 @@ impl PluginManager {
             .or_else(|| base.map(|base| base.settings.clone()))
             .or_else(|| manifest.defaults.clone())
             .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-        check_settings(manifest, &settings)?;
+        let settings = checked(manifest.clone(), settings).await?;
         let grants = match (request.grants, base) {
             (Some(grants), _) => grants,
             (None, Some(base)) => serde_json::from_value(base.grants.clone())
@@ -273,6 +273,14 @@ async fn inspected(component: Arc<[u8]>) -> Result<(Arc<[u8]>, Inspection), Inst
         .await
         .map_err(|_| LoadError::Compile("the inspection panicked".to_owned()))??;
     Ok((component, inspection))
+}
+
+/// Checks settings on a thread that may block: how long it takes is up to the schema.
+async fn checked(manifest: Manifest, settings: Value) -> Result<Value, InstallError> {
+    tokio::task::spawn_blocking(move || check_settings(&manifest, &settings).map(|()| settings))
+        .await
+        .map_err(|_| LoadError::Compile("the check of the settings panicked".to_owned()))?
+        .map_err(InstallError::from)
 }
 
 /// What a change starts from: the newest revision that is in use or waits for it.

@@ -4,6 +4,8 @@ use ldap3::{ldap_escape, parse_filter};
 
 /// The longest filter, filled in, in bytes.
 const MAX_FILTER: usize = 8 << 10;
+/// How deep a filter may nest. It is parsed by recursion, on the small stack of the plugin's call.
+const MAX_DEPTH: usize = 32;
 
 /// Fills the places `{0}`, `{1}`, … in. Each value is escaped. A place has to stand where a value stands: to the right of
 /// the comparison of its item. Text of the error is meant for the plugin's author.
@@ -11,10 +13,21 @@ pub(super) fn fill(template: &str, values: &[String]) -> Result<String, String> 
     let mut filled = String::with_capacity(template.len() + 32);
     // Whether the current item is past its comparison.
     let mut in_value = false;
+    let mut depth = 0_usize;
     let mut rest = template;
     while let Some(c) = rest.chars().next() {
+        // At every step: places can multiply a long value.
+        if filled.len() > MAX_FILTER {
+            return Err(too_long());
+        }
         match c {
-            '(' | ')' => in_value = false,
+            '(' | ')' => {
+                in_value = false;
+                depth = if c == '(' { depth + 1 } else { depth.saturating_sub(1) };
+                if depth > MAX_DEPTH {
+                    return Err(format!("the filter nests deeper than {MAX_DEPTH} levels"));
+                }
+            }
             '=' => in_value = true,
             '{' => {
                 let (number, after) = place(rest).ok_or("a `{` that starts no place such as {0}; escape it as \\7b")?;
@@ -34,10 +47,14 @@ pub(super) fn fill(template: &str, values: &[String]) -> Result<String, String> 
         rest = &rest[c.len_utf8()..];
     }
     if filled.len() > MAX_FILTER {
-        return Err(format!("the filter is longer than {MAX_FILTER} bytes"));
+        return Err(too_long());
     }
     parse_filter(&filled).map_err(|()| "not an LDAP filter (RFC 4515)".to_owned())?;
     Ok(filled)
+}
+
+fn too_long() -> String {
+    format!("the filter is longer than {MAX_FILTER} bytes")
 }
 
 /// The number of the place at the start of the text, and what follows it.
@@ -93,6 +110,27 @@ mod tests {
         ] {
             assert!(filled(template, values).is_err(), "{template}");
         }
+    }
+
+    #[test]
+    fn a_filter_has_a_depth_and_a_length() {
+        let nested = |depth: usize| format!("{}(uid=anna){}", "(!".repeat(depth), ")".repeat(depth));
+        assert!(filled(&nested(31), &[]).is_ok());
+        // As deep as its length allows: parsed, it would overflow the stack and end the server.
+        let stack = std::thread::Builder::new().stack_size(256 << 10);
+        let deep = stack
+            .spawn(move || filled(&nested(2_600), &[]))
+            .unwrap()
+            .join()
+            .unwrap();
+        assert!(deep.unwrap_err().contains("deeper"));
+        // 1 GB, were it filled in before it is measured.
+        let (places, value) = ("{0}".repeat(10_000), "x".repeat(100_000));
+        assert!(
+            filled(&format!("(uid={places})"), &[&value])
+                .unwrap_err()
+                .contains("longer")
+        );
     }
 
     #[test]
