@@ -233,6 +233,14 @@ pub(crate) fn from_json(text: &str) -> Result<serde_json::Value, StoreError> {
     serde_json::from_str(text).map_err(|_| StoreError::Corrupt("JSON value"))
 }
 
+/// The longest text of a decision or a reason that is kept, in bytes.
+const MAX_WORDS: usize = 4 << 10;
+
+/// Somebody else's words, as far as they can be kept: PostgreSQL refuses a text with a NUL, and with it the transaction.
+pub(crate) fn words(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_WORDS)].replace('\0', "\u{fffd}")
+}
+
 /// Milliseconds since the epoch, as the tables hold time.
 pub(crate) fn ms(time: Timestamp) -> i64 {
     time.as_millisecond()

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use crate::db::{Db, from_ms, ms, values};
+use crate::db::{Db, from_ms, ms, values, words};
 use crate::entity::decision;
 use crate::error::StoreError;
 use crate::ids::{DecisionId, EnrollmentId, TenantId};
@@ -142,10 +142,10 @@ pub(crate) async fn record(
                 decision.hook.clone(),
                 decision.plugin.clone(),
                 decision.revision.clone(),
-                decision.subject.clone(),
+                words(&decision.subject),
                 decision.verdict.clone(),
-                decision.reason.clone(),
-                decision.fault.clone(),
+                decision.reason.as_deref().map(words),
+                decision.fault.as_deref().map(words),
                 decision.failure_rule.clone(),
                 decision.duration_us,
                 ms(now),

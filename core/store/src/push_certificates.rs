@@ -49,7 +49,7 @@ impl PushCertificate {
 
 impl Store {
     /// Stores a push certificate and its key, in place of the topic's last one; `updated_at` is the time of the
-    /// change.
+    /// change. Pushes that waited because none was good are due at once.
     ///
     /// # Errors
     /// When sealing or the database fails.
@@ -77,8 +77,19 @@ impl Store {
                         ms(certificate.updated_at),
                     ],
                 )
-                .await
-                .map(|_| ())
+                .await?;
+                let due = db
+                    .exec(
+                        "UPDATE push_outbox SET due_at = $3, attempts = 0 WHERE tenant_id = $1 AND attempts > 0 \
+                         AND lease_until IS NULL AND due_at > $3 \
+                         AND enrollment_id IN (SELECT id FROM enrollments WHERE tenant_id = $1 AND push_topic = $2)",
+                        values![*tenant, certificate.topic.clone(), ms(certificate.updated_at)],
+                    )
+                    .await?;
+                if due > 0 {
+                    db.request_push();
+                }
+                Ok(())
             })
         })
         .await

@@ -12,6 +12,9 @@ use crate::ids::{EnrollmentId, EntryId, TenantId};
 use crate::page::{Cursor, Page, probe};
 use crate::store::Store;
 
+/// How many bytes of results one page holds at most, unless it is one result alone.
+const MAX_RESULTS: i64 = 16 << 20;
+
 /// How many of a command's entries are in which state.
 pub type CommandCounts = BTreeMap<EntryState, u64>;
 
@@ -55,7 +58,8 @@ impl Store {
         Ok(Some((command, counts)))
     }
 
-    /// The entries of a command, with their results, in the order in which they were queued.
+    /// The entries of a command, with their results, in the order in which they were queued. A page is shorter than
+    /// asked for where the results are large.
     ///
     /// # Errors
     /// When the database fails or a row does not read back.
@@ -66,6 +70,24 @@ impl Store {
         after: Option<Cursor>,
         limit: u32,
     ) -> Result<Page<EntryRecord>, StoreError> {
+        let sizes = self
+            .read()
+            .all(
+                "SELECT CAST(COALESCE(LENGTH(q.result), 0) AS BIGINT) FROM queue_entries q JOIN commands c ON c.id = q.command_id \
+                 WHERE c.tenant_id = $1 AND c.uuid = $2 AND q.id > $3 ORDER BY q.id LIMIT $4",
+                values![tenant, uuid, after.map_or(0, |cursor| cursor.0), probe(limit)],
+            )
+            .await?;
+        let mut bytes = 0;
+        let mut fitting = 0;
+        for size in &sizes {
+            bytes += size.get::<i64>(0)?;
+            if bytes > MAX_RESULTS {
+                break;
+            }
+            fitting += 1;
+        }
+        let limit = limit.min(fitting);
         let rows = self
             .read()
             .all(

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Delivery;
-use crate::db::{Db, ms, values};
+use crate::db::{Db, ms, values, words};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, EntryId};
 use crate::push;
@@ -124,25 +124,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when the entry is over already.
     pub async fn defer(&self, entry: EntryId, reason: &str, not_before: Timestamp) -> Result<(), StoreError> {
-        self.write(
-            (entry, reason.to_owned(), not_before),
-            |db, (entry, reason, not_before)| {
-                Box::pin(async move {
-                    let row = db
-                        .one(
-                            "UPDATE queue_entries SET state = 'pending', not_before = $2, defer_reason = $3 \
+        self.write((entry, words(reason), not_before), |db, (entry, reason, not_before)| {
+            Box::pin(async move {
+                let row = db
+                    .one(
+                        "UPDATE queue_entries SET state = 'pending', not_before = $2, defer_reason = $3 \
                          WHERE id = $1 AND finished_at IS NULL RETURNING enrollment_id",
-                            values![*entry, ms(*not_before), reason.clone()],
-                        )
-                        .await?;
-                    let enrollment = row
-                        .ok_or(StoreError::NotFound("open queue entry"))?
-                        .get(0)
-                        .map(EnrollmentId)?;
-                    push::request(db, &[enrollment], *not_before).await
-                })
-            },
-        )
+                        values![*entry, ms(*not_before), reason.clone()],
+                    )
+                    .await?;
+                let enrollment = row
+                    .ok_or(StoreError::NotFound("open queue entry"))?
+                    .get(0)
+                    .map(EnrollmentId)?;
+                push::request(db, &[enrollment], *not_before).await
+            })
+        })
         .await
     }
 }

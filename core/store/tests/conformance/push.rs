@@ -17,6 +17,7 @@ behaviours![
     a_waiting_command_asks_for_its_own_push,
     the_dispatcher_is_woken_after_the_commit,
     push_certificates_keep_their_key_sealed,
+    a_new_push_certificate_ends_the_wait_of_its_pushes,
 ];
 
 async fn claim(bench: &Bench, seconds: i64) -> Vec<PushJob> {
@@ -170,6 +171,29 @@ async fn the_dispatcher_is_woken_after_the_commit(bench: Bench) {
     ));
     let woken = tokio::time::timeout(Duration::from_millis(20), signal.notified()).await;
     assert!(woken.is_err());
+}
+
+async fn a_new_push_certificate_ends_the_wait_of_its_pushes(bench: Bench) {
+    let id = bench.enrolled("U1").await;
+    bench.store.push_request(id, at(2)).await.unwrap();
+    let job = the_one(&bench, 3).await;
+    bench.store.push_retry(&job, at(3_600)).await.unwrap();
+    for (topic, seconds, due) in [("com.apple.mgmt.other", 4, 3_600), ("com.apple.mgmt.test", 5, 5)] {
+        let certificate = PushCertificate {
+            topic: topic.to_owned(),
+            certificate: Vec::new(),
+            subject: String::new(),
+            not_after: at(86_400),
+            updated_at: at(seconds),
+        };
+        bench
+            .store
+            .put_push_certificate(bench.tenant, certificate, b"key")
+            .await
+            .unwrap();
+        assert_eq!(bench.store.push_next_due().await.unwrap(), Some(at(due)), "{topic}");
+    }
+    assert_eq!(the_one(&bench, 5).await.attempts, 0);
 }
 
 async fn push_certificates_keep_their_key_sealed(bench: Bench) {

@@ -14,6 +14,7 @@ behaviours![
     an_idle_poll_writes_nothing,
     priority_goes_before_age,
     one_command_for_many,
+    a_page_of_large_results_is_short,
     an_unanswered_duplicate_is_not_queued,
     a_command_waits_for_its_time,
     an_expired_command_is_not_delivered,
@@ -211,6 +212,26 @@ async fn one_command_for_many(bench: Bench) {
     assert_eq!(store.command_entries(other, uuid, None, 10).await.unwrap().items, []);
     // The other device still gets it.
     assert_eq!(next(&bench, second, 6).await, Some(uuid));
+}
+
+async fn a_page_of_large_results_is_short(bench: Bench) {
+    let store = &bench.store;
+    let command = bench.command("InstalledApplicationList");
+    let uuid = command.uuid;
+    let devices = [bench.enrolled("U1").await, bench.enrolled("U2").await];
+    store.enqueue(command, devices.to_vec(), at(2)).await.unwrap();
+    for device in devices {
+        let large = ReportWrite {
+            result: vec![b'x'; 9 << 20],
+            ..report(uuid, ReportStatus::Acknowledged)
+        };
+        store.report(device, large, at(3)).await.unwrap();
+    }
+    let first = store.command_entries(bench.tenant, uuid, None, 10).await.unwrap();
+    assert_eq!(first.items.len(), 1);
+    let second = store.command_entries(bench.tenant, uuid, first.next, 10).await.unwrap();
+    assert_eq!((second.items.len(), second.next), (1, None));
+    assert_ne!(first.items[0].enrollment, second.items[0].enrollment);
 }
 
 async fn an_unanswered_duplicate_is_not_queued(bench: Bench) {

@@ -10,7 +10,12 @@ use serde_json::json;
 use crate::behaviours;
 use crate::bench::{Bench, at, sha256};
 
-behaviours![profiles_are_kept_by_name, decisions_are_listed, old_things_go];
+behaviours![
+    profiles_are_kept_by_name,
+    decisions_are_listed,
+    words_of_others_are_kept_as_far_as_they_can_be,
+    old_things_go,
+];
 
 async fn profiles_are_kept_by_name(bench: Bench) {
     let store = &bench.store;
@@ -37,6 +42,35 @@ async fn profiles_are_kept_by_name(bench: Bench) {
     assert!(!store.delete_profile(other, "wifi").await.unwrap());
     assert!(store.delete_profile(bench.tenant, "wifi").await.unwrap());
     assert_eq!(store.profile(bench.tenant, "wifi").await.unwrap(), None);
+}
+
+async fn words_of_others_are_kept_as_far_as_they_can_be(bench: Bench) {
+    let store = &bench.store;
+    let id = bench.enrolled("U1").await;
+    bench.queued(id, "InstallProfile").await;
+    let entry = store.next(id, at(3), Poll::Idle).await.unwrap().unwrap().entry;
+    store.defer(entry, "no\0value", at(60)).await.unwrap();
+    let reason = store.queue(id).await.unwrap().remove(0).defer_reason;
+    assert_eq!(reason.as_deref(), Some("no\u{fffd}value"));
+
+    let strange = NewDecision {
+        subject: "S\0".to_owned(),
+        reason: Some("because\0".to_owned()),
+        fault: Some("x".repeat(1 << 20)),
+        ..bench.decision("deny")
+    };
+    store
+        .record_decisions(bench.tenant, vec![strange], at(3))
+        .await
+        .unwrap();
+    let kept = store
+        .decisions(bench.tenant, None, None, 1)
+        .await
+        .unwrap()
+        .items
+        .remove(0);
+    assert_eq!(kept.decision.reason.as_deref(), Some("because\u{fffd}"));
+    assert_eq!(kept.decision.fault.unwrap().len(), 4 << 10);
 }
 
 async fn decisions_are_listed(bench: Bench) {
