@@ -56,11 +56,11 @@ pub enum LoadError {
     #[error(transparent)]
     Grants(#[from] GrantError),
     /// A granted connection is not configured.
-    #[error("the server has no LDAP connection {name:?}; configured are: {}", known(.configured))]
+    #[error("the server has no LDAP connection {name:?} for this tenant; there are: {}", known(.configured))]
     UnknownConnection {
         /// The name of the connection.
         name: String,
-        /// The names of those that the server has.
+        /// The names of those that the tenant may use.
         configured: Vec<String>,
     },
     /// The settings are refused.

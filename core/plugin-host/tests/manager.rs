@@ -9,8 +9,8 @@ use std::sync::Arc;
 use common::{RENDERED, SilentDirectory, artifact, engine, grants, hostile_grants, label, mode, template_component};
 use russet_hooks::{FaultKind, GateVerdict, HookSource};
 use russet_plugin_host::{
-    InstallError, InstallRequest, InstalledState, Limits, LoadError, MemoryRevisions, NewRevision, PluginHost,
-    PluginManager, PluginState, RevisionStore, SettingsError,
+    InstallError, InstallRequest, InstalledState, LdapConnection, LdapConnections, Limits, LoadError, MemoryRevisions,
+    NewRevision, PluginHost, PluginManager, PluginState, RevisionStore, SettingsError,
 };
 use serde_json::{Value, json};
 
@@ -84,6 +84,42 @@ async fn an_installed_plugin_answers() {
         .decisions
         .remove(0);
     assert_eq!(Some(decision.revision), report.revision);
+}
+
+#[tokio::test]
+async fn a_connection_is_for_its_tenants_only() {
+    let directory = SilentDirectory::start();
+    let mut connections = LdapConnections::new();
+    let settings = LdapConnection {
+        tenants: Some([TENANT.to_owned()].into()),
+        ..directory.settings()
+    };
+    connections.insert("corp", settings).unwrap();
+    let store = Arc::new(MemoryRevisions::new([TENANT, "other"]));
+    let manager = PluginManager::new(
+        engine(),
+        Arc::new(PluginHost::new()),
+        store,
+        connections,
+        Limits::default(),
+    );
+    let request = InstallRequest {
+        component: Some(artifact("hostile")),
+        settings: Some(labelled("one")),
+        grants: Some(hostile_grants()),
+        ..InstallRequest::default()
+    };
+    manager.install(TENANT, request.clone()).await.unwrap();
+    let refused = manager.install("other", request).await.unwrap_err();
+    assert!(
+        matches!(
+            &refused,
+            InstallError::Refused(LoadError::UnknownConnection { name, configured })
+                if name == "corp" && configured.is_empty()
+        ),
+        "{refused}"
+    );
+    assert!(!manager.host().pin("other").has_gate());
 }
 
 #[tokio::test]

@@ -110,6 +110,7 @@ pub(crate) fn ldap(config: &Config) -> Result<LdapConnections, StartError> {
             ca_pem,
             timeout: seconds(ldap.timeout_seconds),
             max_entries: ldap.max_entries,
+            tenants: (!ldap.tenants.iter().any(|tenant| tenant == "*")).then(|| ldap.tenants.iter().cloned().collect()),
         };
         connections
             .insert(name, connection)

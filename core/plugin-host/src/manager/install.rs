@@ -160,7 +160,8 @@ impl PluginManager {
                     grants: candidate.grants.clone(),
                     limits: self.limits.clone(),
                 };
-                Some(LoadedPlugin::load(&self.engine, &self.connections, source).await?)
+                let connections = self.connections.of_tenant(tenant);
+                Some(LoadedPlugin::load(&self.engine, &connections, source).await?)
             }
         };
 

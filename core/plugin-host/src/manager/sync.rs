@@ -115,7 +115,7 @@ impl PluginManager {
                 let loader = Loader {
                     engine: self.engine.clone(),
                     store: Arc::clone(&self.store),
-                    connections: self.connections.clone(),
+                    connections: self.connections.of_tenant(&tenant.name),
                     limits: self.limits.clone(),
                 };
                 let tenant = tenant.name.clone();

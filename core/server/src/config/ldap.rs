@@ -30,6 +30,9 @@ settings! {
         timeout_seconds: u64 = 5,
         /// The most entries that one search returns.
         max_entries: u32 = 500,
+        /// The tenants whose plugins may use the connection; `["*"]` is all of them. A tenant's administrators grant
+        /// their plugins what they like, so name a tenant here only if all of the directory is its to see.
+        tenants: Vec<String> = vec!["default".to_owned()],
     }
 }
 

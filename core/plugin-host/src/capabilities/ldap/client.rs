@@ -70,6 +70,11 @@ impl LdapClient {
         })
     }
 
+    pub(super) fn is_for(&self, tenant: &str) -> bool {
+        let tenants = self.checked.settings.tenants.as_ref();
+        tenants.is_none_or(|tenants| tenants.contains(tenant))
+    }
+
     /// Searches. Nothing is asked of the directory before the request is known to be sound.
     pub(super) async fn search(
         &self,

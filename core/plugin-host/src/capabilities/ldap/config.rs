@@ -1,6 +1,6 @@
 //! The configuration of a connection, checked before anything connects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,10 +35,13 @@ pub struct LdapConnection {
     pub timeout: Duration,
     /// The most entries that one search returns.
     pub max_entries: u32,
+    /// The tenants whose plugins may use it; all of them if absent. Each tenant grants its own plugins what it likes, so
+    /// this is what keeps one out of another's directory.
+    pub tenants: Option<BTreeSet<String>>,
 }
 
 impl Default for LdapConnection {
-    /// No server yet; 5 seconds, 500 entries.
+    /// No server yet; 5 seconds, 500 entries, for all tenants.
     fn default() -> Self {
         Self {
             url: String::new(),
@@ -50,6 +53,7 @@ impl Default for LdapConnection {
             ca_pem: None,
             timeout: Duration::from_secs(5),
             max_entries: 500,
+            tenants: None,
         }
     }
 }
@@ -62,6 +66,7 @@ impl fmt::Debug for LdapConnection {
             .field("allow_plaintext", &self.allow_plaintext)
             .field("bind_dn", &self.bind_dn)
             .field("base_dn", &self.base_dn)
+            .field("tenants", &self.tenants)
             .finish_non_exhaustive()
     }
 }
@@ -119,6 +124,17 @@ impl LdapConnections {
     /// The connection of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<LdapClient>> {
         self.by_name.get(name)
+    }
+
+    /// Those that a tenant's plugins may use.
+    #[must_use]
+    pub fn of_tenant(&self, tenant: &str) -> Self {
+        let by_name = self.by_name.iter().filter(|(_, client)| client.is_for(tenant));
+        Self {
+            by_name: by_name
+                .map(|(name, client)| (name.clone(), Arc::clone(client)))
+                .collect(),
+        }
     }
 
     /// The names, sorted.
