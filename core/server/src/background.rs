@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::parts;
 
-/// How often to look whether another node changed plugins.
+/// How often to look whether what plugins run is what the store says.
 const SYNC: Duration = Duration::from_secs(2);
 
 /// How often to look whether the operator's TLS files changed, and to issue the server's own certificate anew.
@@ -48,13 +48,11 @@ impl Background {
                 async move { tls.lock().await.renew() }
             }
         }));
-        // A SQLite database has one server.
-        if engine.store().backend_name() != "sqlite" {
-            let (store, plugins) = (engine.store().clone(), Arc::clone(plugins));
-            tasks.spawn(each(SYNC, stop.clone(), move || {
-                sync(store.clone(), Arc::clone(&plugins))
-            }));
-        }
+        // Also where there is no other node: a change whose client went away half-way is in the store and not in use.
+        let (store, plugins) = (engine.store().clone(), Arc::clone(plugins));
+        tasks.spawn(each(SYNC, stop.clone(), move || {
+            sync(store.clone(), Arc::clone(&plugins))
+        }));
         tasks.close();
         Self { stop, tasks }
     }
