@@ -1,5 +1,6 @@
 //! The hooks of a plugin as services: from a request to a call of the export, from its answer to a verdict.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use russet_hooks::{
@@ -9,6 +10,7 @@ use russet_hooks::{
 };
 
 use crate::answers;
+use crate::capabilities::one_line;
 use crate::context::borrowed;
 use crate::plugin::Prepared;
 use crate::state::{Subject, cut};
@@ -142,6 +144,25 @@ fn decided<A, V>(
 ) -> Result<V, PluginFault> {
     match answer {
         Ok(answer) => verdict(answer).map_err(|bad| plugin.fault(FaultKind::BadAnswer, bad)),
-        Err(explanation) => Err(plugin.fault(FaultKind::CouldNotDecide, cut(&explanation, MAX_EXPLANATION))),
+        Err(explanation) => Err(plugin.fault(FaultKind::CouldNotDecide, shown(&explanation))),
+    }
+}
+
+/// A plugin's explanation as it gets into the log and the records.
+fn shown(explanation: &str) -> Cow<'_, str> {
+    one_line(cut(explanation, MAX_EXPLANATION))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_EXPLANATION, shown};
+
+    #[test]
+    fn an_explanation_is_one_short_line() {
+        assert_eq!(
+            shown("no answer\n2026-01-01 ERROR forged\0"),
+            "no answer 2026-01-01 ERROR forged "
+        );
+        assert_eq!(shown(&"x".repeat(1 << 20)).len(), MAX_EXPLANATION);
     }
 }

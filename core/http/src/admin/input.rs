@@ -40,7 +40,21 @@ pub(super) async fn json<T: DeserializeOwned>(api: &Api, headers: &HeaderMap, bo
 
 /// Reads JSON; what is wrong is said with its line and column, without its content.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(json).map_err(|error| Failure::bad_request(format!("the JSON body cannot be read: {error}")))
+    serde_json::from_slice(json)
+        .map_err(|error| Failure::bad_request(format!("the JSON body cannot be read: {}", masked(&error.to_string()))))
+}
+
+/// The text of an error without the value that it repeats: it may be a secret, and the text gets into the log.
+fn masked(error: &str) -> String {
+    // As serde spells it: `invalid type: string "value", expected a map at line 1 column 2`.
+    let parts = error
+        .strip_prefix("invalid type: ")
+        .or_else(|| error.strip_prefix("invalid value: "))
+        .and_then(|found| Some((found.split(' ').next()?, found.rsplit_once(", expected ")?.1)));
+    match parts {
+        Some((kind, expected)) => format!("{kind} given, expected {expected}"),
+        None => error.to_owned(),
+    }
 }
 
 /// Whether a body is JSON: by its `Content-Type`, or because nothing says otherwise.
@@ -105,4 +119,31 @@ pub(super) fn sha256(text: &str) -> Result<[u8; 32], Failure> {
     hex::decode_to_slice(text, &mut digest)
         .map_err(|_| Failure::bad_request("a certificate is named by its SHA-256: 64 hexadecimal digits"))?;
     Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_json_is_said_without_its_values() {
+        let error = |json: &str| {
+            serde_json::from_str::<HashMap<String, Vec<u8>>>(json)
+                .map_err(|error| masked(&error.to_string()))
+                .unwrap_err()
+        };
+        assert_eq!(
+            error(r#"{"key": "hunter2, expected by nobody"}"#),
+            "string given, expected a sequence at line 1 column 37"
+        );
+        assert_eq!(
+            error(r#"{"key": [8675309]}"#),
+            "integer given, expected u8 at line 1 column 16"
+        );
+        assert_eq!(error("{"), "EOF while parsing an object at line 1 column 1");
+    }
 }

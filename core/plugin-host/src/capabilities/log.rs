@@ -47,7 +47,7 @@ impl wit::Host for CallState {
 }
 
 /// The text without control characters: a plugin can not write what looks like a line of somebody else.
-fn one_line(text: &str) -> Cow<'_, str> {
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         Cow::Owned(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
     } else {

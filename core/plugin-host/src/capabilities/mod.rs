@@ -12,6 +12,7 @@ use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
 pub use self::ldap::{LdapClient, LdapConfigError, LdapConnection, LdapConnections};
+pub(crate) use self::log::one_line;
 use crate::Grants;
 use crate::bindings::russet::plugin as wit;
 use crate::state::CallState;
