@@ -1,6 +1,7 @@
 //! Pushes: certificates per tenant, and the dispatcher that empties the outbox.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use russet_apns::{Push, PushCertificate, PushClient, PushError};
 use russet_store::{PushJob, TenantId};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Engine, EngineError, TenantRef};
@@ -91,6 +93,9 @@ impl Engine {
     }
 }
 
+/// The shortest pause between two looks at an outbox in which something is due that another node has in its hands.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
 /// Takes pushes from the outbox and sends them.
 #[derive(Debug)]
 pub struct PushDispatcher {
@@ -100,56 +105,76 @@ pub struct PushDispatcher {
 }
 
 impl PushDispatcher {
-    /// Works until it is cancelled; pushes that are under way then are finished.
+    /// Works until it is cancelled; pushes that are under way then are finished. One that hangs holds no other up: as long
+    /// as there is room, what is due is taken and sent beside it.
     pub async fn run(self, cancel: CancellationToken) {
         let store = &self.engine.inner.store;
         let signal = store.push_signal();
         let settings = &self.engine.inner.settings.push;
-        loop {
+        let batch = usize::try_from(settings.batch).unwrap_or(usize::MAX).max(1);
+        let mut sending = FuturesUnordered::new();
+        while !cancel.is_cancelled() {
             // Registered before the outbox is read, so that no announcement is missed in between.
-            let announced = signal.notified();
-            let more = match self.dispatch().await {
-                Ok(more) => more,
-                Err(error) => {
-                    tracing::error!(error = %error, "the push outbox cannot be read");
-                    false
-                }
-            };
-            if cancel.is_cancelled() {
-                return;
-            }
-            if !more {
+            let mut announced = pin!(signal.notified());
+            let room = batch.saturating_sub(sending.len());
+            let taken = self.claim(room).await.unwrap_or_else(|error| {
+                tracing::error!(error = %error, "the push outbox cannot be read");
+                Vec::new()
+            });
+            let more = taken.len() >= room;
+            sending.extend(taken.into_iter().map(|job| self.send(job)));
+            let mut look = Instant::now() + self.until_next_due().await;
+            loop {
+                let room = sending.len() < batch;
                 tokio::select! {
-                    () = announced => {}
-                    () = tokio::time::sleep(settings.idle_interval) => {}
-                    () = cancel.cancelled() => return,
+                    Some(sent) = sending.next() => {
+                        match sent {
+                            Ok(Some(retry)) => look = look.min(Instant::now() + retry),
+                            Ok(None) => {}
+                            // The lease runs out, and the push is sent again: APNs keeps only the last.
+                            Err(error) => tracing::error!(error = %error, "what became of a push cannot be stored"),
+                        }
+                        if more && sending.len() <= batch / 2 {
+                            break;
+                        }
+                    }
+                    () = &mut announced, if room => break,
+                    () = tokio::time::sleep_until(look), if room => break,
+                    () = cancel.cancelled() => break,
                 }
             }
         }
-    }
-
-    /// Sends one batch; whether there may be more.
-    async fn dispatch(&self) -> Result<bool, russet_store::StoreError> {
-        let settings = &self.engine.inner.settings.push;
-        let now = Timestamp::now();
-        let jobs = self
-            .engine
-            .inner
-            .store
-            .push_claim(settings.batch, later(now, settings.lease), now)
-            .await?;
-        let more = jobs.len() >= usize::try_from(settings.batch).unwrap_or(usize::MAX);
-        let mut sending: FuturesUnordered<_> = jobs.into_iter().map(|job| self.send(job)).collect();
         while let Some(sent) = sending.next().await {
             if let Err(error) = sent {
-                // The lease runs out, and the push is sent again: APNs keeps only the last.
                 tracing::error!(error = %error, "what became of a push cannot be stored");
             }
         }
-        Ok(more)
     }
 
-    async fn send(&self, job: PushJob) -> Result<(), russet_store::StoreError> {
+    /// Takes what is due, up to a number.
+    async fn claim(&self, room: usize) -> Result<Vec<PushJob>, russet_store::StoreError> {
+        let Some(limit) = u32::try_from(room).ok().filter(|limit| *limit > 0) else {
+            return Ok(Vec::new());
+        };
+        let now = Timestamp::now();
+        let lease = later(now, self.engine.inner.settings.push.lease);
+        self.engine.inner.store.push_claim(limit, lease, now).await
+    }
+
+    /// How long nothing is due, as far as it is known now.
+    async fn until_next_due(&self) -> Duration {
+        let idle = self.engine.inner.settings.push.idle_interval;
+        match self.engine.inner.store.push_next_due().await {
+            Ok(Some(due)) => {
+                let wait = Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
+                wait.clamp(SHORTEST_PAUSE.min(idle), idle)
+            }
+            Ok(None) | Err(_) => idle,
+        }
+    }
+
+    /// Sends a push; how long until it is to be tried again, if it is.
+    async fn send(&self, job: PushJob) -> Result<Option<Duration>, russet_store::StoreError> {
         let store = &self.engine.inner.store;
         let outcome = match self.client(&job).await? {
             Some(client) => client
@@ -159,15 +184,16 @@ impl PushDispatcher {
             None => {
                 tracing::warn!(push.topic = %job.topic, "no push certificate for this topic; the push waits");
                 let retry = self.engine.inner.settings.push.retry_longest;
-                return store.push_retry(&job, later(Timestamp::now(), retry)).await;
+                store.push_retry(&job, later(Timestamp::now(), retry)).await?;
+                return Ok(Some(retry));
             }
         };
         let now = Timestamp::now();
         match outcome {
-            Ok(()) => store.push_done(&job, now).await,
+            Ok(()) => store.push_done(&job, now).await?,
             Err(PushError::TokenDead { .. }) => {
                 tracing::info!(enrollment.id = %job.enrollment, "APNs says that the push token is dead; it is parked");
-                store.push_park(&job, now).await.map(|_| ())
+                store.push_park(&job, now).await?;
             }
             Err(error) => {
                 let after = match &error {
@@ -176,9 +202,11 @@ impl PushDispatcher {
                 };
                 let wait = self.backoff(job.attempts).max(after.unwrap_or_default());
                 tracing::warn!(enrollment.id = %job.enrollment, error = %error, retry_in = ?wait, "a push failed");
-                store.push_retry(&job, later(now, wait)).await
+                store.push_retry(&job, later(now, wait)).await?;
+                return Ok(Some(wait));
             }
         }
+        Ok(None)
     }
 
     /// Doubles with each attempt, up to the longest.

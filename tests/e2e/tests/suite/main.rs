@@ -3,7 +3,14 @@
 //! One executable, because each one would link all that the tests use; one file a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bad_identity;
+mod bad_input;
+mod cli;
 mod contained;
+mod examples;
 mod first_light;
 mod gate;
 mod hot_swap;
+mod push;
+mod restart;
+mod structure;

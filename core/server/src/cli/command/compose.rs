@@ -35,7 +35,7 @@ pub(in crate::cli) struct SendArgs {
     /// Install the stored profile of this name.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
-    /// Commands with a higher priority go first.
+    /// Commands with a lower number go first; 0 is usual.
     #[arg(long, allow_negative_numbers = true)]
     priority: Option<i32>,
     /// Do not send it before this time, such as 2027-01-31T08:00:00Z.

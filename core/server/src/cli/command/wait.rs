@@ -53,11 +53,11 @@ pub(super) async fn wait(client: &Client, queued: &Value, seconds: u64) -> Resul
             return Ok(command);
         }
         progress.update(format!("{done} of {} devices answered", devices.len()));
-        let next = Instant::now() + INTERVAL;
-        if next > deadline {
+        let now = Instant::now();
+        if now >= deadline {
             return Ok(command);
         }
-        sleep_until(next).await;
+        sleep_until(deadline.min(now + INTERVAL)).await;
     }
 }
 
