@@ -78,6 +78,25 @@ impl Engine {
         self.verify(certificate, now)
     }
 
+    /// Whether an `Mdm-Signature` header has a certificate of a device of this server: asked before the body is read, which
+    /// a stranger could make large. Proves nothing; [`identity_from_signature`](Self::identity_from_signature) does.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`].
+    pub fn check_signature_header(&self, header: &str, now: Timestamp) -> Result<(), IdentityError> {
+        let certificates = mdm_signature::certificates(header, &self.signature_policy())
+            .map_err(|error| IdentityError::Signature(error.to_string()))?;
+        let mut refusal = IdentityError::Signature("it has no certificate".to_owned());
+        for certificate in certificates {
+            match self.verify(certificate, now) {
+                Ok(_) => return Ok(()),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
+    }
+
     /// Identity from the header of a trusted proxy (RFC 9440). The caller has checked that the proxy is trusted.
     ///
     /// # Errors

@@ -41,8 +41,13 @@ async fn message(
     body: Body,
 ) -> Result<Response, Failure> {
     let now = Timestamp::now();
+    // Before the body is read: what a stranger sends is not kept in memory.
+    let claim = claim(&api, peer.as_deref(), &headers, now)?;
     let body = body::read(body, api.settings.device_body, api.settings.body_timeout).await?;
-    let identity = identify(&api, peer.as_deref(), &headers, &body, now)?;
+    let identity = match claim {
+        Claim::Proven(identity) => identity,
+        Claim::Signed(signature) => api.engine.identity_from_signature(signature, &body, now)?,
+    };
     let limits = Limits {
         max_bytes: api.settings.device_body,
         ..Limits::default()
@@ -62,25 +67,33 @@ async fn message(
     })
 }
 
+/// Who sends, as far as it can be said without the body.
+enum Claim<'a> {
+    /// It is known.
+    Proven(DeviceIdentity),
+    /// Somebody with a certificate of a device of ours, if this signature of the body is good.
+    Signed(&'a str),
+}
+
 /// Who sends: by the TLS certificate, else by the signature of the message, else by what a trusted proxy says. The TLS
 /// certificate of a trusted proxy is its own and not a device's.
-fn identify(
+fn claim<'a>(
     api: &Api,
     peer: Option<&Peer>,
-    headers: &HeaderMap,
-    body: &[u8],
+    headers: &'a HeaderMap,
     now: Timestamp,
-) -> Result<DeviceIdentity, IdentityError> {
+) -> Result<Claim<'a>, IdentityError> {
     let proxy = &api.settings.proxy;
     let behind_proxy = peer.is_some_and(|peer| proxy.trusts(peer.address.ip()));
     if !behind_proxy && let Some(certificate) = peer.and_then(|peer| peer.certificate.as_deref()) {
-        return api.engine.identity_from_tls(certificate, now);
+        return api.engine.identity_from_tls(certificate, now).map(Claim::Proven);
     }
     if let Some(signature) = one(headers, &MDM_SIGNATURE)? {
-        return api.engine.identity_from_signature(signature, body, now);
+        api.engine.check_signature_header(signature, now)?;
+        return Ok(Claim::Signed(signature));
     }
     if behind_proxy && let Some(certificate) = one(headers, &proxy.certificate_header)? {
-        return api.engine.identity_from_proxy(certificate, now);
+        return api.engine.identity_from_proxy(certificate, now).map(Claim::Proven);
     }
     Err(IdentityError::Missing)
 }

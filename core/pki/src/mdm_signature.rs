@@ -40,6 +40,18 @@ pub fn verify(header: &str, body: &[u8], policy: &SignaturePolicy) -> Result<Cer
     Ok(cms::verify_detached(&signature, body, policy)?.signer)
 }
 
+/// The certificates in the header, with no signature checked: enough to refuse a stranger before the body is read.
+///
+/// # Errors
+/// [`MdmSignatureError`].
+pub fn certificates(header: &str, policy: &SignaturePolicy) -> Result<Vec<Certificate>, MdmSignatureError> {
+    if header.len() > MAX_HEADER_LEN {
+        return Err(MdmSignatureError::TooLong);
+    }
+    let signature = encoding::base64(header).ok_or(MdmSignatureError::Base64)?;
+    Ok(cms::certificates(&signature, policy)?)
+}
+
 /// Signs a body and returns the header's value: the device's side.
 ///
 /// # Errors

@@ -100,6 +100,7 @@ async fn each_failure_has_its_status_and_none_is_401() {
     };
     let bomb = "<?xml version=\"1.0\"?><!DOCTYPE plist [<!ENTITY a \"aaaa\">]><plist><dict><key>UDID</key>\
                 <string>&a;</string></dict></plist>";
+    let large = " ".repeat((64 << 10) + 1);
     let nested = format!("<plist>{}{}</plist>", "<array>".repeat(100), "</array>".repeat(100));
     let check_in = |kind: &str| device.message(&[("MessageType", kind.into())]);
     let cases = [
@@ -146,7 +147,8 @@ async fn each_failure_has_its_status_and_none_is_401() {
             400,
             "message",
         ),
-        ("too large", raw(&" ".repeat((64 << 10) + 1)), 413, "too-large"),
+        ("a stranger's large message", plain(&large), 400, "identity-missing"),
+        ("too large", raw(&large), 413, "too-large"),
         (
             "unknown token service",
             device.signed(

@@ -245,11 +245,26 @@ async fn a_client_that_is_slow_with_its_body_gets_408() {
     .await;
     let server = Running::start(site.router.clone(), short()).await;
     let mut stream = server.connect(None, "http/1.1").await.unwrap();
-    let head = b"PUT /mdm/connect HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n<plist>";
+    let head = b"POST /scep?operation=PKIOperation HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nslow";
     stream.write_all(head).await.unwrap();
     let answer = closed(&mut stream).await;
     assert!(
         answer.starts_with(b"HTTP/1.1 408"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+}
+
+/// Nobody has to wait for a body that nobody will look at, or keep it.
+#[tokio::test]
+async fn a_stranger_is_refused_before_the_body() {
+    let server = Running::start(Site::new().await.router, short()).await;
+    let mut stream = server.connect(None, "http/1.1").await.unwrap();
+    let head = b"PUT /mdm/connect HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n<plist>";
+    stream.write_all(head).await.unwrap();
+    let answer = closed(&mut stream).await;
+    assert!(
+        answer.starts_with(b"HTTP/1.1 400"),
         "{}",
         String::from_utf8_lossy(&answer)
     );

@@ -363,7 +363,7 @@ async fn clients_that_take_their_time_are_cut_off() {
     assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
 
     let mut half = tls(&world).await;
-    half.write_all(b"PUT /mdm/connect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n<plist>")
+    half.write_all(b"POST /scep?operation=PKIOperation HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
         .await
         .unwrap();
     let mut said = Vec::new();
