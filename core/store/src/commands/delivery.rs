@@ -17,14 +17,18 @@ pub enum Poll {
     Idle,
     /// It has just reported on a command: only what was not offered yet.
     AfterReport,
+    /// It repeats a report, so the answer to it was lost, and with it the command that it may have held: what it was
+    /// sent and never answered is offered again, but not what it put off.
+    AfterRepeatedReport,
 }
 
-/// The first entry in line, with its command. `$3` is whether this is a new round; an entry that was sent is offered
-/// again only at a later time than it was sent at, so that of many polls at once one gets it.
+/// The first entry in line, with its command. `$3` is whether what was put off is offered, `$4` whether what was sent is;
+/// an entry that was sent is offered again only at a later time than it was sent at, so that of many polls at once one
+/// gets it.
 const FIRST: &str = "SELECT q.id, q.attempts, q.expires_at, c.uuid, c.request_type, c.payload, c.profile_name \
      FROM queue_entries q JOIN commands c ON c.id = q.command_id \
      WHERE q.enrollment_id = $1 AND q.finished_at IS NULL AND (q.not_before IS NULL OR q.not_before <= $2) \
-     AND (q.state = 'pending' OR ($3 AND (q.state = 'not_now' OR (q.state = 'sent' AND q.sent_at < $2)))) \
+     AND (q.state = 'pending' OR ($3 AND q.state = 'not_now') OR ($4 AND q.state = 'sent' AND q.sent_at < $2)) \
      ORDER BY q.priority, q.id LIMIT 1";
 
 /// Takes an entry, unless somebody took, answered or cancelled it since it was read: the attempts count as its version.
@@ -42,7 +46,8 @@ struct Candidate {
 }
 
 async fn first(db: &Db, enrollment: EnrollmentId, now: Timestamp, poll: Poll) -> Result<Option<Candidate>, StoreError> {
-    let Some(row) = db.one(FIRST, values![enrollment, ms(now), poll == Poll::Idle]).await? else {
+    let (put_off, sent) = (poll == Poll::Idle, poll != Poll::AfterReport);
+    let Some(row) = db.one(FIRST, values![enrollment, ms(now), put_off, sent]).await? else {
         return Ok(None);
     };
     let attempts: i64 = row.get(1)?;

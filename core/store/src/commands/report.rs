@@ -26,7 +26,8 @@ impl Store {
         .await
     }
 
-    /// Stores a report and takes the next command, in one transaction: the round trip of a device at work.
+    /// Stores a report and takes the next command, in one transaction: the round trip of a device at work. A report that
+    /// is stored already begins a new round: the answer to it was lost on the way, and a command with it, perhaps.
     ///
     /// # Errors
     /// When the database fails; then neither happened.
@@ -39,7 +40,11 @@ impl Store {
         self.write((enrollment, report, now), |db, (enrollment, report, now)| {
             Box::pin(async move {
                 let reported = record(db, *enrollment, report, *now).await?;
-                let next = delivery::take(db, *enrollment, *now, Poll::AfterReport).await?;
+                let poll = match reported {
+                    Reported::Duplicate => Poll::AfterRepeatedReport,
+                    Reported::Recorded | Reported::UnknownCommand => Poll::AfterReport,
+                };
+                let next = delivery::take(db, *enrollment, *now, poll).await?;
                 Ok((reported, next))
             })
         })
@@ -64,7 +69,7 @@ async fn record(
         db.exec(
             "UPDATE queue_entries SET state = 'not_now', status = 'NotNow', answered_at = $3 \
              WHERE enrollment_id = $1 AND command_id = (SELECT id FROM commands WHERE uuid = $2) \
-             AND finished_at IS NULL",
+             AND finished_at IS NULL AND state <> 'not_now'",
             values![enrollment, report.uuid, ms(now)],
         )
         .await?

@@ -20,7 +20,9 @@ behaviours![
     an_expired_command_is_not_delivered,
     not_now_waits_for_the_next_round,
     a_lost_command_is_offered_again,
+    a_command_that_was_lost_with_the_answer_to_a_report_is_offered_again,
     a_repeated_report_changes_nothing,
+    a_repeated_report_gets_the_command_that_was_lost_with_its_answer,
     an_unknown_report_is_told_apart,
     a_report_and_the_next_command_are_one_step,
     a_deferred_command_waits_and_says_why,
@@ -372,6 +374,39 @@ async fn a_lost_command_is_offered_again(bench: Bench) {
     assert_eq!(after_report(&bench, id, 6).await, None);
 }
 
+async fn a_command_that_was_lost_with_the_answer_to_a_report_is_offered_again(bench: Bench) {
+    let id = bench.enrolled("U1").await;
+    let mut uuids = Vec::new();
+    for _ in 0..3 {
+        uuids.push(bench.queued(id, "DeviceInformation").await);
+    }
+    let [first, second, third] = uuids[..] else {
+        unreachable!()
+    };
+    assert_eq!(next(&bench, id, 3).await, Some(first));
+    let steps = [
+        (first, ReportStatus::Acknowledged, Reported::Recorded, Some(second)),
+        (first, ReportStatus::Acknowledged, Reported::Duplicate, Some(second)),
+        (second, ReportStatus::NotNow, Reported::Recorded, Some(third)),
+        // What it put off is not offered in the same round.
+        (second, ReportStatus::NotNow, Reported::Duplicate, Some(third)),
+        (third, ReportStatus::Acknowledged, Reported::Recorded, None),
+        (third, ReportStatus::Acknowledged, Reported::Duplicate, None),
+    ];
+    for (seconds, (uuid, status, reported, offered)) in (4..).zip(steps) {
+        let (told, delivery) = bench
+            .store
+            .report_and_next(id, report(uuid, status), at(seconds))
+            .await
+            .unwrap();
+        assert_eq!(
+            (told, delivery.map(|delivery| delivery.uuid)),
+            (reported, offered),
+            "at {seconds}"
+        );
+    }
+}
+
 async fn a_repeated_report_changes_nothing(bench: Bench) {
     let store = &bench.store;
     let id = bench.enrolled("U1").await;
@@ -393,6 +428,22 @@ async fn a_repeated_report_changes_nothing(bench: Bench) {
         assert_eq!(store.report(id, again, at(5)).await.unwrap(), Reported::Duplicate);
     }
     assert_eq!(store.command_entry(id, uuid).await.unwrap(), before);
+}
+
+async fn a_repeated_report_gets_the_command_that_was_lost_with_its_answer(bench: Bench) {
+    let store = &bench.store;
+    let id = bench.enrolled("U1").await;
+    let first = bench.queued(id, "DeviceInformation").await;
+    let second = bench.queued(id, "SecurityInfo").await;
+    assert_eq!(next(&bench, id, 3).await, Some(first));
+    for (seconds, reported) in [(4, Reported::Recorded), (5, Reported::Duplicate)] {
+        let write = report(first, ReportStatus::Acknowledged);
+        let (stored, offered) = store.report_and_next(id, write, at(seconds)).await.unwrap();
+        assert_eq!(
+            (stored, offered.map(|delivery| delivery.uuid)),
+            (reported, Some(second))
+        );
+    }
 }
 
 async fn an_unknown_report_is_told_apart(bench: Bench) {
