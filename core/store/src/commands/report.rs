@@ -27,7 +27,7 @@ impl Store {
     }
 
     /// Stores a report and takes the next command, in one transaction: the round trip of a device at work. A report that
-    /// is stored already begins a new round: the answer to it was lost on the way, and a command with it, perhaps.
+    /// is stored already is repeated because its answer was lost, and a command with it, perhaps: that is offered again.
     ///
     /// # Errors
     /// When the database fails; then neither happened.

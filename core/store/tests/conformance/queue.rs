@@ -22,7 +22,6 @@ behaviours![
     a_lost_command_is_offered_again,
     a_command_that_was_lost_with_the_answer_to_a_report_is_offered_again,
     a_repeated_report_changes_nothing,
-    a_repeated_report_gets_the_command_that_was_lost_with_its_answer,
     an_unknown_report_is_told_apart,
     a_report_and_the_next_command_are_one_step,
     a_deferred_command_waits_and_says_why,
@@ -428,22 +427,6 @@ async fn a_repeated_report_changes_nothing(bench: Bench) {
         assert_eq!(store.report(id, again, at(5)).await.unwrap(), Reported::Duplicate);
     }
     assert_eq!(store.command_entry(id, uuid).await.unwrap(), before);
-}
-
-async fn a_repeated_report_gets_the_command_that_was_lost_with_its_answer(bench: Bench) {
-    let store = &bench.store;
-    let id = bench.enrolled("U1").await;
-    let first = bench.queued(id, "DeviceInformation").await;
-    let second = bench.queued(id, "SecurityInfo").await;
-    assert_eq!(next(&bench, id, 3).await, Some(first));
-    for (seconds, reported) in [(4, Reported::Recorded), (5, Reported::Duplicate)] {
-        let write = report(first, ReportStatus::Acknowledged);
-        let (stored, offered) = store.report_and_next(id, write, at(seconds)).await.unwrap();
-        assert_eq!(
-            (stored, offered.map(|delivery| delivery.uuid)),
-            (reported, Some(second))
-        );
-    }
 }
 
 async fn an_unknown_report_is_told_apart(bench: Bench) {
