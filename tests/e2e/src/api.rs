@@ -68,8 +68,13 @@ impl Answer {
 impl ApiUser {
     /// The first administrator of a server, at the tenant that every server has.
     pub fn first(server: &TestServer) -> Self {
+        Self::trusting(server, &server.ca_pem(), &server.admin_token())
+    }
+
+    /// Somebody with a token, who trusts these certificates.
+    pub fn trusting(server: &TestServer, roots_pem: &str, token: &str) -> Self {
         let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_slice_iter(server.ca_pem().as_bytes()) {
+        for root in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
             roots
                 .add(root.expect("a certificate in PEM"))
                 .expect("a certificate to trust");
@@ -89,7 +94,7 @@ impl ApiUser {
         Self {
             http,
             base: format!("https://{}", server.address()),
-            token: server.admin_token(),
+            token: token.to_owned(),
             tenant: "default".to_owned(),
         }
     }

@@ -20,4 +20,4 @@ mod world;
 pub use api::{Answer, ApiUser, component};
 pub use server::{Cli, Config, NotStarted, TestServer, private_address, program, russet, workspace};
 pub use wait::{PATIENCE, eventually, soon};
-pub use world::{TOPIC, World, WorldBuilder, profile};
+pub use world::{TOPIC, World, WorldBuilder, plugin_cache, profile};

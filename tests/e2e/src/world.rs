@@ -35,6 +35,8 @@ pub struct World {
 pub struct WorldBuilder {
     config: Config,
     without_push_certificate: bool,
+    roots_pem: Option<String>,
+    token: Option<String>,
 }
 
 impl World {
@@ -45,7 +47,7 @@ impl World {
         config
             .set("server.listen", "127.0.0.1:0")
             .set("log.format", "json")
-            .set("plugins.cache_directory", cache().display().to_string())
+            .set("plugins.cache_directory", plugin_cache().display().to_string())
             // Test builds are slow and machines busy; that plugins cannot run for long is tested where it belongs.
             .set("plugins.limits.cpu_milliseconds", 1_000)
             .set("plugins.limits.deadline_milliseconds", 10_000)
@@ -61,6 +63,8 @@ impl World {
         WorldBuilder {
             config,
             without_push_certificate: false,
+            roots_pem: None,
+            token: None,
         }
     }
 
@@ -147,6 +151,18 @@ impl WorldBuilder {
         self
     }
 
+    /// Trusts other certificates for the server than its own authority's.
+    pub fn trusted_by(mut self, roots_pem: &str) -> Self {
+        self.roots_pem = Some(roots_pem.to_owned());
+        self
+    }
+
+    /// Uses this token, on a server that makes none of its own.
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
     /// Starts everything.
     pub async fn start(self) -> World {
         self.try_start()
@@ -186,7 +202,9 @@ impl WorldBuilder {
             .set("apns.roots_file", file("apns-roots.pem", apns.roots_pem()))
             .set("enrollment.device_ca_file", file("device-ca.pem", &maker.anchors_pem()));
         let server = TestServer::start_in(folder, self.config).await?;
-        let admin = ApiUser::first(&server);
+        let roots = self.roots_pem.unwrap_or_else(|| server.ca_pem());
+        let token = self.token.unwrap_or_else(|| server.admin_token());
+        let admin = ApiUser::trusting(&server, &roots, &token);
         let world = World {
             server,
             apns,
@@ -200,8 +218,8 @@ impl WorldBuilder {
     }
 }
 
-/// Where the tests' servers keep compiled plugins.
-fn cache() -> PathBuf {
+/// Where the tests' servers keep compiled plugins: in one place, so that each is compiled once.
+pub fn plugin_cache() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
     target.join("e2e-plugin-cache")
 }

@@ -1,10 +1,10 @@
-//! The examples, built and run: a vendor's own server on the core, and the smallest useful plugin.
+//! The examples, built and run: a vendor's own server on the core, the smallest useful plugin, and the demonstration.
 
 use std::sync::Arc;
 
 use russet_simulator::SimulatedDevice;
 use russet_simulator::device::ServerTrust;
-use russet_tests::{ApiUser, Config, TestServer, World, program};
+use russet_tests::{ApiUser, Cli, Config, TestServer, World, plugin_cache, program, workspace};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,4 +87,39 @@ async fn the_smallest_plugin_decides_by_what_the_operator_set() {
         .await
         .refused(422);
     assert!(error.to_string().contains("prefix"), "{error}");
+}
+
+#[test]
+fn the_demonstration_tells_the_whole_story() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugins = workspace().join("target/plugins");
+    // The demonstration keeps compiled plugins beside its data: here, where the other tests keep them.
+    std::fs::create_dir_all(plugin_cache()).unwrap();
+    std::os::unix::fs::symlink(plugin_cache(), folder.path().join("demo.cache")).unwrap();
+    let demo = [
+        "demo",
+        "--once",
+        "--port",
+        "0",
+        "--data",
+        "demo",
+        "--plugins",
+        plugins.to_str().unwrap(),
+    ];
+    let story = Cli::offline(&demo, folder.path()).ok().out;
+    let chapters = [
+        "was refused (403, serial-not-listed)",
+        "was woken by a push",
+        "answered DeviceInformation with Acknowledged",
+        "answered InstallProfile with Acknowledged",
+        "got its own token back",
+        "polls of the others meanwhile, none of them with an error",
+    ];
+    let mut rest = story.as_str();
+    for chapter in chapters {
+        let (_, after) = rest
+            .split_once(chapter)
+            .unwrap_or_else(|| panic!("{chapter:?} is not told here: {story}"));
+        rest = after;
+    }
 }

@@ -9,7 +9,7 @@ use russet_tests::{World, component, soon};
 use serde_json::{Value, json};
 
 /// How many revisions are published.
-const REVISIONS: usize = 40;
+const REVISIONS: usize = 24;
 
 /// What of the swaps is known so far.
 #[derive(Default)]

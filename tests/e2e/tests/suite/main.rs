@@ -11,6 +11,7 @@ mod examples;
 mod first_light;
 mod gate;
 mod hot_swap;
+mod nodes;
 mod push;
 mod restart;
 mod structure;

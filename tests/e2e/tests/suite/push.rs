@@ -68,8 +68,6 @@ async fn what_apple_refuses_for_now_is_tried_again() {
     world
         .apns
         .answer_next(&token, Scripted::new(429, "TooManyRequests").with_retry_after(1));
-    world
-        .apns
     world.listen(&mac);
     let uuid = world
         .admin

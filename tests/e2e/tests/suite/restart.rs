@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use russet_simulator::SimulatedDevice;
 use russet_simulator::device::ProfileRequest;
-use russet_tests::{ApiUser, Config, NotStarted, TestServer, World, eventually, soon};
+use russet_tests::{ApiUser, Config, NotStarted, TestServer, World, WorldBuilder, eventually, soon};
 use serde_json::json;
 
 /// Queues commands one after the other until the server is gone; the UUIDs that it acknowledged.
@@ -43,7 +43,20 @@ async fn poll_until_the_end(device: SimulatedDevice, over: Arc<AtomicBool>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_before_a_kill_is_there_after_it() {
-    let mut world = World::builder().at_a_lasting_address().start().await;
+    nothing_is_lost(World::builder()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_before_a_kill_is_there_after_it_on_postgresql() {
+    if russet_store::testing::postgres_is_skipped() {
+        return;
+    }
+    let cluster = russet_store::testing::PostgresCluster::start().unwrap();
+    nothing_is_lost(World::builder().set("database.url", cluster.create_database("restart").unwrap())).await;
+}
+
+async fn nothing_is_lost(world: WorldBuilder) {
+    let mut world = world.at_a_lasting_address().start().await;
     world
         .admin
         .install("hostile", json!({"mode": "label", "label": "kept"}))
