@@ -1,7 +1,7 @@
 //! What administrators do that is no command: tenants, devices, certificates.
 
 use jiff::Timestamp;
-use russet_store::{EnrollmentLookup, EnrollmentRecord};
+use russet_store::{EnrollmentLookup, EnrollmentRecord, EnrollmentState, StoreError};
 
 use crate::{Engine, EngineError, TenantRef};
 
@@ -33,18 +33,26 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`EngineError::NotFound`].
+    /// [`EngineError::NotFound`], or [`EngineError::Invalid`] if several enrolled devices go by that name.
     pub async fn device(&self, tenant: &TenantRef, id: &str) -> Result<EnrollmentRecord, EngineError> {
+        let mut found: Option<EnrollmentRecord> = None;
         for lookup in [
             EnrollmentLookup::Key(id),
             EnrollmentLookup::Serial(id),
             EnrollmentLookup::Udid(id),
         ] {
-            if let Some(found) = self.inner.store.enrollment(tenant.id, lookup).await? {
-                return Ok(found);
-            }
+            let Some(other) = self.inner.store.enrollment(tenant.id, lookup).await? else {
+                continue;
+            };
+            found = match found {
+                Some(first) if first.id == other.id || other.state == EnrollmentState::Removed => Some(first),
+                Some(first) if first.state != EnrollmentState::Removed => {
+                    return Err(StoreError::Ambiguous("device").into());
+                }
+                _ => Some(other),
+            };
         }
-        Err(EngineError::NotFound("device"))
+        found.ok_or(EngineError::NotFound("device"))
     }
 
     /// Wakes a device.

@@ -14,7 +14,8 @@ use crate::StartError;
 use crate::settings::{EnrollmentSettings, ProfileSigning};
 
 const CA_LIFETIME: SignedDuration = SignedDuration::from_hours(24 * 365 * 10);
-const SIGNER_LIFETIME: SignedDuration = SignedDuration::from_hours(24 * 365);
+/// As long as its authority: it is made at each start, and a server may run for years.
+const SIGNER_LIFETIME: SignedDuration = CA_LIFETIME;
 const TLS_LIFETIME: SignedDuration = SignedDuration::from_hours(24 * 365);
 
 /// The authorities of the server.

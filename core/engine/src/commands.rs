@@ -136,6 +136,7 @@ impl Engine {
                 }
                 Ok(found) => targets.push((found.id, device.clone())),
                 Err(EngineError::NotFound(_)) => details.push(format!("{device}: no such device")),
+                Err(EngineError::Invalid { message, .. }) => details.push(format!("{device}: {message}")),
                 Err(error) => return Err(error),
             }
         }

@@ -92,6 +92,7 @@ impl From<StoreError> for EngineError {
         match error {
             StoreError::NotFound(what) => Self::NotFound(what),
             StoreError::Exists(what) => Self::invalid(format!("this {what} exists already")),
+            StoreError::Ambiguous(_) => Self::invalid(error.to_string()),
             other => Self::Store(other),
         }
     }

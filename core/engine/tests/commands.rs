@@ -115,6 +115,21 @@ async fn a_wrong_command_or_device_queues_nothing_and_says_why() {
     assert!(world.poll(&device, device.idle()).await.is_none(), "nothing was queued");
 }
 
+#[tokio::test]
+async fn a_serial_number_that_two_devices_claim_names_neither() {
+    let world = World::new().await;
+    world.enrolled("C02A").await;
+    let mut liar = world.identified("C02B").await;
+    liar.serial = "C02A".into();
+    world.send(&liar, liar.authenticate()).await.unwrap();
+    world.send(&liar, liar.token_update()).await.unwrap();
+    let tenant = world.engine.tenant("default").await.unwrap();
+    let error = world.engine.device(&tenant, "C02A").await.unwrap_err();
+    assert!(error.to_string().contains("use the enrollment id"), "{error}");
+    let found = world.engine.device(&tenant, "UDID-C02A").await.unwrap();
+    assert_eq!(found.key, "UDID-C02A");
+}
+
 async fn store_template(world: &World) {
     let tenant = world.engine.tenant("default").await.unwrap();
     let profile = NewProfile {

@@ -146,7 +146,7 @@ const STORE_RETRY: Duration = Duration::from_secs(30);
 fn store_failed(error: StoreError) -> Failure {
     let failure = match &error {
         StoreError::NotFound(what) => return Failure::not_found(what),
-        StoreError::Exists(_) | StoreError::CertificateBound | StoreError::Removed => {
+        StoreError::Exists(_) | StoreError::Ambiguous(_) | StoreError::CertificateBound | StoreError::Removed => {
             return Failure::new(StatusCode::CONFLICT, "conflict", error.to_string());
         }
         // It will not mend by waiting.

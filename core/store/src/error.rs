@@ -18,6 +18,9 @@ pub enum StoreError {
     /// A row with this name or identity exists already.
     #[error("this {0} exists already; choose another name or remove the old one")]
     Exists(&'static str),
+    /// Several rows go by this name.
+    #[error("more than one enrolled {0} goes by this name; use the enrollment id")]
+    Ambiguous(&'static str),
     /// The certificate is bound to another enrollment.
     #[error("the certificate belongs to another enrollment")]
     CertificateBound,

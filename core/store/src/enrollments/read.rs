@@ -44,7 +44,8 @@ impl Store {
     /// One enrollment of a tenant.
     ///
     /// # Errors
-    /// When the database fails or a row does not read back.
+    /// [`StoreError::Ambiguous`] when several enrolled devices claim the serial number or UDID; otherwise when the database
+    /// fails or a row does not read back.
     pub async fn enrollment(
         &self,
         tenant: TenantId,
@@ -56,18 +57,27 @@ impl Store {
             EnrollmentLookup::Serial(serial) => ("serial_number = $2", serial.into()),
             EnrollmentLookup::Udid(udid) => ("udid = $2", udid.into()),
         };
-        let row = self
+        let rows = self
             .read()
-            .one(
+            .all(
                 format!(
                     "SELECT {COLUMNS} FROM enrollments WHERE tenant_id = $1 AND {condition} \
                      ORDER BY CASE WHEN parent_id IS NULL THEN 0 ELSE 1 END, \
-                     CASE WHEN state = 'removed' THEN 1 ELSE 0 END, id DESC LIMIT 1"
+                     CASE WHEN state = 'removed' THEN 1 ELSE 0 END, id DESC LIMIT 2"
                 ),
                 vec![tenant.into(), value],
             )
             .await?;
-        row.map(|row| self.enrollment_of(&row)).transpose()
+        let mut found = rows.iter().map(|row| self.enrollment_of(row));
+        let first = found.next().transpose()?;
+        // A device says its serial number itself: one that claims another's must not get what is meant for that one.
+        if let Some(second) = found.next().transpose()?
+            && second.parent.is_none()
+            && second.state != EnrollmentState::Removed
+        {
+            return Err(StoreError::Ambiguous("device"));
+        }
+        Ok(first)
     }
 
     /// Enrollments of a tenant in the order in which they were made.
