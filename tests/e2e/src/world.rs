@@ -93,15 +93,13 @@ impl World {
 
     fn at_server(&self, builder: DeviceBuilder) -> DeviceBuilder {
         let trust = ServerTrust::from_pem(&self.server.ca_pem()).expect("the server's certificate to trust");
-        builder.server(self.server.url()).trust(trust)
+        builder.server(self.server.url()).trust(trust).push_service(&self.apns)
     }
 
-    /// A Mac that has enrolled and that the push service knows.
+    /// A Mac that has enrolled.
     pub async fn enrolled(&self, serial_number: &str) -> SimulatedDevice {
         let mac = self.mac(serial_number).build().expect("a device");
         mac.enroll().await.expect("the device may enroll");
-        mac.register_for_push(&self.apns)
-            .expect("an enrolled device has a topic");
         mac
     }
 

@@ -16,6 +16,7 @@ use super::facts::{DeviceFacts, Platform};
 use super::identity::{IdentityMode, SignatureDigest};
 use super::scep::ScepMethod;
 use super::transport::ServerTrust;
+use crate::apns::ApnsStandIn;
 
 /// A name and password that the person at the device types.
 #[derive(Debug, Clone)]
@@ -56,6 +57,7 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     pub(crate) retry_after: Duration,
     pub(crate) observer: Option<Observer>,
+    pub(crate) push_service: Option<ApnsStandIn>,
 }
 
 impl fmt::Debug for Settings {
@@ -95,6 +97,7 @@ impl Default for DeviceBuilder {
                 timeout: Duration::from_secs(30),
                 retry_after: Duration::from_secs(60),
                 observer: None,
+                push_service: None,
             },
             made_by: None,
         }
@@ -257,6 +260,13 @@ impl DeviceBuilder {
     /// Calls `observer` with everything that happens to the device, as it happens.
     pub fn observe(mut self, observer: impl Fn(&DeviceFacts, &DeviceEvent) + Send + Sync + 'static) -> Self {
         self.settings.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Lets it register its push tokens with the stand-in of Apple's push service before it tells them to the server, as
+    /// a real device does. Without this, see [`SimulatedDevice::register_for_push`].
+    pub fn push_service(mut self, apns: &ApnsStandIn) -> Self {
+        self.settings.push_service = Some(apns.clone());
         self
     }
 

@@ -166,6 +166,9 @@ impl Channel<'_> {
     /// `TokenUpdate`: tells how to be reached by push.
     pub(crate) async fn token_update(&self) -> Result<(), DeviceError> {
         let push = self.push_credentials()?;
+        if let Some(apns) = &self.device.settings.push_service {
+            apns.register(push.token.expose(), &push.topic);
+        }
         let mut fields = Dictionary::from_iter([
             ("Topic", Value::from(push.topic)),
             ("Token", Value::Data(push.token.expose().to_vec())),

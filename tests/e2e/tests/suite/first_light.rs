@@ -118,7 +118,6 @@ async fn whole_cycle(world: WorldBuilder, mode: IdentityMode) {
 
     // A command goes out by push, and the answers come back as JSON.
     for device in [&mac, &phone] {
-        device.register_for_push(&world.apns).unwrap();
         world.listen(device);
     }
     let queries = json!({"RequestType": "DeviceInformation", "Queries": ["DeviceName", "OSVersion", "SerialNumber"]});
@@ -318,7 +317,6 @@ async fn a_user_of_a_mac_has_a_channel_of_its_own() {
     });
     user.authenticate(None).await.unwrap();
     user.token_update().await.unwrap();
-    user.register_for_push(&world.apns).unwrap();
     let users = eventually("the user's channel is there", || async {
         let devices = world.admin.list("/devices").await;
         let user = devices.into_iter().find(|device| device["user"]["short_name"] == "ada");

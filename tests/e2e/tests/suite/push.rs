@@ -47,7 +47,6 @@ async fn a_dead_token_is_parked_until_the_device_has_a_new_one() {
     assert!(error.to_string().contains("no push token that works"), "{error}");
 
     mac.renew_push_credentials();
-    mac.register_for_push(&world.apns).unwrap();
     world.listen(&mac);
     mac.token_update().await.unwrap();
     assert!(parked(&world).await.is_null());

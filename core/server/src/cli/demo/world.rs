@@ -90,6 +90,7 @@ impl World {
                 .server(server.public_url())
                 .trust(trust.clone())
                 .made_by(&factory)
+                .push_service(&apns)
                 .observe(move |facts, event| heard.note(facts, event))
                 .build()
                 .into_diagnostic()
@@ -195,7 +196,6 @@ impl World {
             }
         }
         for device in self.managed() {
-            device.register_for_push(&self.apns).into_diagnostic()?;
             let pushes = self.apns.subscribe();
             let device = device.clone();
             tokio::spawn(async move {
