@@ -14,7 +14,7 @@ pub(super) enum DeviceCommand {
         /// Only the device with this serial number.
         #[arg(long)]
         serial_number: Option<String>,
-        /// Only devices in this state, such as `enrolled`.
+        /// Only devices in this state, such as `active` or `removed`.
         #[arg(long)]
         state: Option<String>,
         /// The most devices to list.

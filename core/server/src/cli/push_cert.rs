@@ -48,10 +48,10 @@ pub(super) async fn run(
         PushCertCommand::Show => {
             let client = Client::new(args, context)?;
             let answer = client.get(client.of_tenant(&["push-certificates"])).await?;
-            let rows = output::rows(items(&answer), &["topic", "not_before", "not_after"]);
+            let rows = output::rows(items(&answer), &["topic", "not_after", "updated_at"]);
             output.answer(&answer, |output| {
                 output.table(
-                    &["topic", "from", "until"],
+                    &["topic", "until", "uploaded"],
                     &rows,
                     "no push certificate; devices can not be woken until one is uploaded with `russet push-cert upload`",
                 )

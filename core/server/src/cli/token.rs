@@ -52,9 +52,9 @@ pub(super) async fn run(
         }
         TokenCommand::List { limit } => {
             let answer = client.list(client.url(&["v1", "tokens"]), limit).await?;
-            let rows = output::rows(items(&answer), &["id", "name", "tenant", "created_at", "last_used_at"]);
+            let rows = output::rows(items(&answer), &["id", "name", "tenant", "created_at", "revoked_at"]);
             output.answer(&answer, |output| {
-                output.table(&["id", "name", "tenant", "created", "last used"], &rows, "no tokens")?;
+                output.table(&["id", "name", "tenant", "created", "revoked"], &rows, "no tokens")?;
                 more(&answer, output)
             })
         }

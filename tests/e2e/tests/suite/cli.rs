@@ -42,6 +42,13 @@ async fn tokens_are_made_listed_and_revoked() {
         .failed()
         .complaint();
     assert!(refused.contains("token"), "{refused}");
+    let shown = world.server.cli(&["token", "list"]).ok().out;
+    let row = shown.lines().find(|line| line.contains("night shift")).unwrap();
+    let times = row
+        .split_whitespace()
+        .filter(|word| word.parse::<jiff::Timestamp>().is_ok())
+        .count();
+    assert_eq!(times, 2, "when it was made and when it was revoked: {shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,6 +83,14 @@ async fn devices_are_listed_and_shown_and_take_commands() {
             .out
             .contains(MAC)
     );
+    for (state, devices) in [("active", 2), ("removed", 0)] {
+        let listed = world
+            .server
+            .cli(&["device", "list", "--state", state, "--json"])
+            .ok()
+            .json();
+        assert_eq!(listed["items"].as_array().unwrap().len(), devices, "{listed}");
+    }
     let complaint = world.server.cli(&["device", "show", "C02NOBODY"]).failed().complaint();
     assert!(complaint.contains("no such device"), "{complaint}");
 
@@ -199,8 +214,12 @@ async fn a_push_certificate_is_uploaded_and_shown() {
     assert_eq!(shown["items"][0]["topic"], TOPIC);
     assert!(shown["items"][0]["not_after"].is_string(), "{shown}");
     let shown = world.server.cli(&["push-cert", "show"]).ok().out;
-    let expiry = issued_year(&shown);
-    assert!(expiry, "the expiry is shown: {shown}");
+    let row = shown.lines().find(|line| line.contains(TOPIC)).unwrap();
+    let times = row
+        .split_whitespace()
+        .filter(|word| word.parse::<jiff::Timestamp>().is_ok())
+        .count();
+    assert_eq!(times, 2, "when it ends and when it was uploaded: {shown}");
     let swapped = [
         "push-cert",
         "upload",
@@ -210,12 +229,6 @@ async fn a_push_certificate_is_uploaded_and_shown() {
         &certificate,
     ];
     world.server.cli(&swapped).failed();
-}
-
-/// Whether a date is in the text.
-fn issued_year(text: &str) -> bool {
-    text.split_whitespace()
-        .any(|word| word.parse::<jiff::Timestamp>().is_ok())
 }
 
 #[tokio::test(flavor = "multi_thread")]
