@@ -1,7 +1,7 @@
 //! A vendor's own server: the core as a library, with an enrollment gate in native Rust and a page of its own.
 //!
-//! `vendor-server russet.toml` serves like `russet serve --config russet.toml`, plugins included. On top of that, devices
-//! that the vendor lent out may not enroll, and `GET /vendor/hello` tells how many devices are enrolled.
+//! `vendor-server russet.toml` serves like `russet serve --config russet.toml`, plugins included. On top of that,
+//! devices that the vendor lent out may not enroll, and `GET /vendor/hello` tells how many devices are enrolled.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,8 +1,8 @@
 //! Support of the end-to-end tests: the real `russet serve` as a process of its own, with its configuration, its data
 //! directory and its command line; an administrator who uses the API; and a world of simulated devices around both.
 //!
-//! What this crate deliberately does not know: anything of the server's inside. It talks to it as devices, administrators
-//! and operators do. The tests themselves are in `tests/suite`, one file a subject.
+//! What this crate deliberately does not know: anything of the server's inside. It talks to it as devices,
+//! administrators and operators do. The tests themselves are in `tests/suite`, one file a subject.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,11 +13,15 @@
 )]
 
 mod api;
+mod config;
+mod program;
 mod server;
 mod wait;
 mod world;
 
 pub use api::{Answer, ApiUser, component};
-pub use server::{Cli, Config, NotStarted, TestServer, private_address, program, russet, workspace};
+pub use config::Config;
+pub use program::{Cli, program, russet, workspace};
+pub use server::{NotStarted, TestServer, private_address};
 pub use wait::{PATIENCE, eventually, soon};
 pub use world::{TOPIC, World, WorldBuilder, plugin_cache, profile};

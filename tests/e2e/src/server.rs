@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -13,38 +13,9 @@ use std::time::Instant;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::config::Config;
+use crate::program::{Cli, command, russet};
 use crate::wait::{PATIENCE, eventually};
-
-/// The root of the checkout.
-pub fn workspace() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    root.canonicalize()
-        .expect("the checkout that these tests were built in is gone")
-}
-
-/// A program that the workspace builds: it lies beside the folder of the test executable.
-///
-/// # Panics
-/// When it was not built; the message says how to.
-pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the system does not tell where the test executable is");
-    let profile = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("a test executable lies in target/<profile>/deps");
-    let program = profile.join(name);
-    assert!(
-        program.is_file(),
-        "{} is not built; run `make test`, or `cargo build -p {name}` before these tests alone",
-        program.display()
-    );
-    program
-}
-
-/// The program under test.
-pub fn russet() -> PathBuf {
-    program("russet")
-}
 
 /// An address that no other test has, for servers that are started again at the same address: the loopback network has
 /// many, and this one is made of the number of the process.
@@ -53,46 +24,6 @@ pub fn private_address() -> SocketAddr {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     let port = 20_000 + COUNT.fetch_add(1, Ordering::Relaxed);
     SocketAddr::from((Ipv4Addr::new(127, 64 | (high & 63), middle, low), port))
-}
-
-/// The keys of a configuration file, set by their dotted names.
-#[derive(Clone, Debug, Default)]
-pub struct Config(toml::Table);
-
-impl Config {
-    /// Sets a key such as `enrollment.without_gate`; what it was before is gone.
-    pub fn set(&mut self, key: &str, value: impl Into<toml::Value>) -> &mut Self {
-        let mut parts: Vec<&str> = key.split('.').collect();
-        let last = parts.pop().expect("a key has a name");
-        let mut table = &mut self.0;
-        for part in parts {
-            let section = table
-                .entry(part)
-                .or_insert_with(|| toml::Value::Table(toml::Table::new()));
-            table = section
-                .as_table_mut()
-                .expect("the parts of a key before its last are sections");
-        }
-        table.insert(last.to_owned(), value.into());
-        self
-    }
-
-    /// Takes a key out.
-    pub fn remove(&mut self, key: &str) -> &mut Self {
-        let (section, last) = key.rsplit_once('.').expect("a key in a section");
-        let table = section
-            .split('.')
-            .try_fold(&mut self.0, |table, part| table.get_mut(part)?.as_table_mut());
-        if let Some(table) = table {
-            table.remove(last);
-        }
-        self
-    }
-
-    /// Writes the file.
-    pub fn write(&self, path: &Path) {
-        std::fs::write(path, toml::to_string(&self.0).expect("a table of TOML")).expect("the configuration is written");
-    }
 }
 
 /// A server that ended instead of serving.
@@ -140,8 +71,8 @@ impl TestServer {
         Self::start_program(folder, russet(), arguments, config).await
     }
 
-    /// Starts another program that serves like `russet serve` and says so in the same way. The configuration is written to
-    /// `russet.toml` in the folder.
+    /// Starts another program that serves like `russet serve` and says so in the same way. The configuration is
+    /// written to `russet.toml` in the folder.
     ///
     /// # Errors
     /// [`NotStarted`] when it ends before it serves.
@@ -353,79 +284,6 @@ impl Drop for TestServer {
             eprintln!("---- the server's log ----\n{}---- end of the log ----", self.log());
         }
     }
-}
-
-/// A command of the command line that has ended.
-#[derive(Debug)]
-pub struct Cli {
-    /// Its exit code; `None` if a signal ended it.
-    pub code: Option<i32>,
-    /// Its standard output.
-    pub out: String,
-    /// Its standard error output.
-    pub err: String,
-}
-
-impl Cli {
-    /// Runs a command without a server.
-    pub fn offline(arguments: &[&str], folder: &Path) -> Self {
-        let mut command = command(&russet());
-        command.args(arguments).current_dir(folder);
-        Self::run(command)
-    }
-
-    fn run(mut command: Command) -> Self {
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .expect("the program russet starts");
-        Self {
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-
-    /// The same command, which has to have succeeded.
-    #[track_caller]
-    pub fn ok(self) -> Self {
-        assert_eq!(self.code, Some(0), "the command failed: {}{}", self.out, self.err);
-        self
-    }
-
-    /// The same command, which has to have failed.
-    #[track_caller]
-    pub fn failed(self) -> Self {
-        assert_eq!(self.code, Some(1), "the command did not fail: {}{}", self.out, self.err);
-        self
-    }
-
-    /// The standard error output as one line: without the frame and the line breaks that make it fit a terminal.
-    pub fn complaint(&self) -> String {
-        let words = self
-            .err
-            .split_whitespace()
-            .filter(|word| !matches!(*word, "│" | "×" | "╰─▶" | "├─▶"));
-        words.collect::<Vec<_>>().join(" ")
-    }
-
-    /// The standard output as JSON.
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("this is not JSON ({error}): {}", self.out))
-    }
-}
-
-/// A command that sees nothing of the tester's own Russet settings, and writes for machines.
-fn command(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("RUSSET_") {
-            command.env_remove(name);
-        }
-    }
-    command.env("NO_COLOR", "1");
-    command
 }
 
 /// The lines of a pipe. Somebody has to read them to the end, or the process stops at a full pipe.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// The longest that a test waits for something that is bound to happen. Long, because a machine may be busy; a test that
-/// passes does not wait so long.
+/// The longest that a test waits for something that is bound to happen. Long, because a machine may be busy; a test
+/// that passes does not wait so long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a condition is looked at.

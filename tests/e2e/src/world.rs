@@ -1,5 +1,5 @@
-//! A server with everything around it that devices need: the stand-in of Apple's push service, the maker of the devices,
-//! and an administrator.
+//! A server with everything around it that devices need: the stand-in of Apple's push service, the maker of the
+//! devices, and an administrator.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::api::ApiUser;
-use crate::server::{Config, NotStarted, TestServer, private_address, workspace};
+use crate::config::Config;
+use crate::program::workspace;
+use crate::server::{NotStarted, TestServer, private_address};
 
 /// The push topic of the default tenant.
 pub const TOPIC: &str = "com.apple.mgmt.External.russet-tests";
@@ -40,8 +42,9 @@ pub struct WorldBuilder {
 }
 
 impl World {
-    /// A server with its defaults, except where tests need something else: it listens on any free port, logs JSON, keeps
-    /// compiled plugins for all tests in one place, asks new devices nothing by itself, and trusts the stand-ins.
+    /// A server with its defaults, except where tests need something else: it listens on any free port, logs JSON,
+    /// keeps compiled plugins for all tests in one place, asks new devices nothing by itself, and trusts the
+    /// stand-ins.
     pub fn builder() -> WorldBuilder {
         let mut config = Config::default();
         config

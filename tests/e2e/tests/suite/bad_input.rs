@@ -102,7 +102,8 @@ async fn bodies_that_are_no_message_are_refused_with_what_is_wrong() {
         "</array>".repeat(11_000)
     );
     let bomb = br#"<?xml version="1.0"?><!DOCTYPE plist [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">
-        <!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]><plist version="1.0"><dict><key>Status</key><string>&c;</string></dict></plist>"#;
+        <!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]>
+        <plist version="1.0"><dict><key>Status</key><string>&c;</string></dict></plist>"#;
     let cases: Vec<(&str, Vec<u8>, u16, &str)> = vec![
         ("nothing", Vec::new(), 400, "the body is empty"),
         ("no XML", b"\xff\xfeStatus=Idle".to_vec(), 400, ""),

@@ -1,5 +1,5 @@
-//! Plugins are swapped while devices poll and enroll. The plugin here is the hostile one in its mode `label`, which keeps
-//! the label of its settings with every enrollment that it lets in: so it shows which revision decided.
+//! Plugins are swapped while devices poll and enroll. The plugin here is the hostile one in its mode `label`, which
+//! keeps the label of its settings with every enrollment that it lets in: so it shows which revision decided.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -6,12 +6,14 @@
 mod bad_identity;
 mod bad_input;
 mod cli;
+mod commands;
 mod contained;
 mod examples;
 mod first_light;
 mod gate;
 mod hot_swap;
 mod nodes;
+mod people;
 mod push;
 mod restart;
 mod structure;

@@ -1,5 +1,5 @@
-//! The end of the process, and its next beginning: what was acknowledged is there after `kill -9`, what was asked for is
-//! answered before it stops, and what cannot start says why.
+//! The end of the process, and its next beginning: what was acknowledged is there after `kill -9`, what was asked for
+//! is answered before it stops, and what cannot start says why.
 
 use std::net::TcpListener;
 use std::sync::Arc;
