@@ -61,7 +61,7 @@ pub enum EngineError {
         details: Vec<String>,
     },
     /// A policy refuses.
-    #[error("refused: {0}")]
+    #[error("{0}")]
     Refused(String),
     /// A hook could not decide.
     #[error("a plugin could not decide; see the decision records")]

@@ -67,6 +67,8 @@ impl World {
         config.server.listen = std::net::SocketAddr::from(([127, 0, 0, 1], args.port));
         config.enrollment.organization = "Example Orchard".to_owned();
         config.enrollment.device_ca_file = Some(device_ca);
+        // The story asks for it itself.
+        config.enrollment.ask_device_information = false;
         config.apns.host = apns.host().to_owned();
         config.apns.address = Some(apns.address());
         config.apns.roots_file = Some(apns_roots);
