@@ -18,8 +18,8 @@ const MAX_RESULTS: i64 = 16 << 20;
 /// How many of a command's entries are in which state.
 pub type CommandCounts = BTreeMap<EntryState, u64>;
 
-const COMMAND: &str = "id, uuid, request_type, payload, profile_name, priority, not_before, expires_at, dedupe_key, \
-     created_by, warnings, created_at";
+const COMMAND: &str = "id, uuid, request_type, profile_name, priority, not_before, expires_at, dedupe_key, created_by, \
+     warnings, created_at";
 
 const ENTRY: &str = "q.id, q.enrollment_id, c.uuid, c.request_type, q.state, q.priority, q.not_before, q.expires_at, \
      q.attempts, q.defer_reason, q.created_at, q.sent_at, q.answered_at, q.finished_at, q.status, q.error_chain";
@@ -98,7 +98,10 @@ impl Store {
                 values![tenant, uuid, after.map_or(0, |cursor| cursor.0), probe(limit)],
             )
             .await?;
-        let entries = rows.iter().map(|row| entry_of(row, true)).collect::<Result<_, _>>()?;
+        let entries = rows
+            .iter()
+            .map(|row| self.entry_with_result(row))
+            .collect::<Result<_, _>>()?;
         Ok(Page::cut(entries, limit, |entry: &EntryRecord| entry.id.0))
     }
 
@@ -117,7 +120,7 @@ impl Store {
                 values![enrollment, uuid],
             )
             .await?;
-        row.map(|row| entry_of(&row, true)).transpose()
+        row.map(|row| self.entry_with_result(&row)).transpose()
     }
 
     /// What is open in an enrollment's queue, in the order of delivery, without results; at most a page.
@@ -135,7 +138,7 @@ impl Store {
                 values![enrollment],
             )
             .await?;
-        rows.iter().map(|row| entry_of(row, false)).collect()
+        rows.iter().map(entry_of).collect()
     }
 
     /// Everything that was ever queued for an enrollment and is still kept, newest first, without results.
@@ -158,7 +161,7 @@ impl Store {
                 values![enrollment, after.map_or(i64::MAX, |cursor| cursor.0), probe(limit)],
             )
             .await?;
-        let entries = rows.iter().map(|row| entry_of(row, false)).collect::<Result<_, _>>()?;
+        let entries = rows.iter().map(entry_of).collect::<Result<_, _>>()?;
         Ok(Page::cut(entries, limit, |entry: &EntryRecord| entry.id.0))
     }
 
@@ -219,27 +222,34 @@ impl Store {
         )
         .await
     }
+
+    fn entry_with_result(&self, row: &Row) -> Result<EntryRecord, StoreError> {
+        let mut entry = entry_of(row)?;
+        if let Some(sealed) = row.get::<Option<Vec<u8>>>(16)? {
+            entry.result = Some(self.open_result(entry.enrollment, entry.uuid, &sealed)?);
+        }
+        Ok(entry)
+    }
 }
 
 fn command_of(row: &Row) -> Result<(i64, CommandRecord), StoreError> {
-    let warnings = serde_json::from_value(row.json(10)?).map_err(|_| StoreError::Corrupt("JSON value"))?;
+    let warnings = serde_json::from_value(row.json(9)?).map_err(|_| StoreError::Corrupt("JSON value"))?;
     let command = CommandRecord {
         uuid: row.get(1)?,
         request_type: row.get(2)?,
-        payload: row.get(3)?,
-        profile_name: row.get(4)?,
-        priority: row.get(5)?,
-        not_before: row.time_opt(6)?,
-        expires_at: row.time_opt(7)?,
-        dedupe_key: row.get(8)?,
-        created_by: row.get(9)?,
+        profile_name: row.get(3)?,
+        priority: row.get(4)?,
+        not_before: row.time_opt(5)?,
+        expires_at: row.time_opt(6)?,
+        dedupe_key: row.get(7)?,
+        created_by: row.get(8)?,
         warnings,
-        created_at: row.time(11)?,
+        created_at: row.time(10)?,
     };
     Ok((row.get(0)?, command))
 }
 
-fn entry_of(row: &Row, with_result: bool) -> Result<EntryRecord, StoreError> {
+fn entry_of(row: &Row) -> Result<EntryRecord, StoreError> {
     let status = match row.get::<Option<String>>(14)? {
         Some(word) => Some(ReportStatus::from_word(&word).ok_or(StoreError::Corrupt("report status"))?),
         None => None,
@@ -261,6 +271,6 @@ fn entry_of(row: &Row, with_result: bool) -> Result<EntryRecord, StoreError> {
         finished_at: row.time_opt(13)?,
         status,
         error_chain: row.json_opt(15)?,
-        result: if with_result { row.get(16)? } else { None },
+        result: None,
     })
 }

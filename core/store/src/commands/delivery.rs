@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::Delivery;
 use crate::db::{Db, ms, values, words};
 use crate::error::StoreError;
-use crate::ids::{EnrollmentId, EntryId};
+use crate::ids::{EnrollmentId, EntryId, TenantId};
 use crate::push;
 use crate::store::Store;
 
@@ -25,7 +25,7 @@ pub enum Poll {
 /// The first entry in line, with its command. `$3` is whether what was put off is offered, `$4` whether what was sent is;
 /// an entry that was sent is offered again only at a later time than it was sent at, so that of many polls at once one
 /// gets it.
-const FIRST: &str = "SELECT q.id, q.attempts, q.expires_at, c.uuid, c.request_type, c.payload, c.profile_name \
+const FIRST: &str = "SELECT q.id, q.attempts, q.expires_at, c.uuid, c.request_type, c.payload, c.profile_name, c.tenant_id \
      FROM queue_entries q JOIN commands c ON c.id = q.command_id \
      WHERE q.enrollment_id = $1 AND q.finished_at IS NULL AND (q.not_before IS NULL OR q.not_before <= $2) \
      AND (q.state = 'pending' OR ($3 AND q.state = 'not_now') OR ($4 AND q.state = 'sent' AND q.sent_at < $2)) \
@@ -39,7 +39,9 @@ const EXPIRE: &str = "UPDATE queue_entries SET state = 'expired', finished_at = 
      WHERE enrollment_id = $1 AND finished_at IS NULL AND expires_at <= $2";
 
 struct Candidate {
+    /// Still sealed.
     delivery: Delivery,
+    tenant: TenantId,
     /// Before this delivery.
     attempts: i64,
     expired: bool,
@@ -53,6 +55,7 @@ async fn first(db: &Db, enrollment: EnrollmentId, now: Timestamp, poll: Poll) ->
     let attempts: i64 = row.get(1)?;
     Ok(Some(Candidate {
         attempts,
+        tenant: TenantId(row.get(7)?),
         expired: row.time_opt(2)?.is_some_and(|expires_at| expires_at <= now),
         delivery: Delivery {
             entry: EntryId(row.get(0)?),
@@ -73,18 +76,18 @@ async fn expire(db: &Db, enrollment: EnrollmentId, now: Timestamp) -> Result<u64
     db.exec(EXPIRE, values![enrollment, ms(now)]).await
 }
 
-/// The next command, within a transaction.
+/// The next command, within a transaction, still sealed for its tenant.
 pub(super) async fn take(
     db: &Db,
     enrollment: EnrollmentId,
     now: Timestamp,
     poll: Poll,
-) -> Result<Option<Delivery>, StoreError> {
+) -> Result<Option<(TenantId, Delivery)>, StoreError> {
     while let Some(candidate) = first(db, enrollment, now, poll).await? {
         if candidate.expired {
             expire(db, enrollment, now).await?;
         } else if claim(db, candidate.delivery.entry, candidate.attempts, now).await? {
-            return Ok(Some(candidate.delivery));
+            return Ok(Some((candidate.tenant, candidate.delivery)));
         }
     }
     Ok(None)
@@ -117,7 +120,7 @@ impl Store {
                 })
                 .await?;
             if claimed {
-                return Ok(Some(candidate.delivery));
+                return Ok(Some(self.open_delivery(candidate.tenant, candidate.delivery)));
             }
         }
         Ok(None)

@@ -44,6 +44,7 @@ impl Store {
         targets: Vec<EnrollmentId>,
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
+        let command = self.seal_command(command)?;
         self.write((command, targets, now), |db, (command, targets, now)| {
             Box::pin(enqueue(db, command, targets, *now))
         })
@@ -51,6 +52,7 @@ impl Store {
     }
 }
 
+/// Queues a command that is sealed, within a transaction.
 pub(crate) async fn enqueue(
     db: &Db,
     command: &NewCommand,

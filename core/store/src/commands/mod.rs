@@ -4,6 +4,7 @@ mod admin;
 mod delivery;
 mod enqueue;
 mod report;
+mod sealed;
 
 use jiff::Timestamp;
 use serde_json::Value as Json;
@@ -98,7 +99,7 @@ pub struct Delivery {
     pub uuid: Uuid,
     /// `RequestType`.
     pub request_type: String,
-    /// The command as a property list, or what it is made from.
+    /// The command as a property list, or what it is made from; empty if the stored one was changed outside the server.
     pub payload: Vec<u8>,
     /// The profile that is to be put into it.
     pub profile_name: Option<String>,
@@ -137,8 +138,6 @@ pub struct CommandRecord {
     pub uuid: Uuid,
     /// `RequestType`.
     pub request_type: String,
-    /// The command as a property list, or what it is made from.
-    pub payload: Vec<u8>,
     /// The profile that is put into it.
     pub profile_name: Option<String>,
     /// Lower goes first.

@@ -20,6 +20,7 @@ impl Store {
         report: ReportWrite,
         now: Timestamp,
     ) -> Result<Reported, StoreError> {
+        let report = self.seal_report(enrollment, report)?;
         self.write((enrollment, report, now), |db, (enrollment, report, now)| {
             Box::pin(record(db, *enrollment, report, *now))
         })
@@ -37,18 +38,22 @@ impl Store {
         report: ReportWrite,
         now: Timestamp,
     ) -> Result<(Reported, Option<Delivery>), StoreError> {
-        self.write((enrollment, report, now), |db, (enrollment, report, now)| {
-            Box::pin(async move {
-                let reported = record(db, *enrollment, report, *now).await?;
-                let poll = match reported {
-                    Reported::Duplicate => Poll::AfterRepeatedReport,
-                    Reported::Recorded | Reported::UnknownCommand => Poll::AfterReport,
-                };
-                let next = delivery::take(db, *enrollment, *now, poll).await?;
-                Ok((reported, next))
+        let report = self.seal_report(enrollment, report)?;
+        let (reported, next) = self
+            .write((enrollment, report, now), |db, (enrollment, report, now)| {
+                Box::pin(async move {
+                    let reported = record(db, *enrollment, report, *now).await?;
+                    let poll = match reported {
+                        Reported::Duplicate => Poll::AfterRepeatedReport,
+                        Reported::Recorded | Reported::UnknownCommand => Poll::AfterReport,
+                    };
+                    let next = delivery::take(db, *enrollment, *now, poll).await?;
+                    Ok((reported, next))
+                })
             })
-        })
-        .await
+            .await?;
+        let next = next.map(|(tenant, delivery)| self.open_delivery(tenant, delivery));
+        Ok((reported, next))
     }
 }
 

@@ -32,7 +32,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such enrollment, [`StoreError::Removed`] when it (or its device) was
     /// removed.
-    pub async fn token_update(&self, write: TokenUpdateWrite, now: Timestamp) -> Result<TokenUpdated, StoreError> {
+    pub async fn token_update(&self, mut write: TokenUpdateWrite, now: Timestamp) -> Result<TokenUpdated, StoreError> {
+        for commands in [&mut write.commands_at_first, &mut write.commands] {
+            let sealed = commands.drain(..).map(|command| self.seal_command(command));
+            *commands = sealed.collect::<Result<_, _>>()?;
+        }
         self.write((write, now), |db, (write, now)| Box::pin(token_update(db, write, *now)))
             .await
     }

@@ -28,6 +28,7 @@ behaviours![
     a_cancelled_command_is_not_delivered,
     what_a_device_did_is_kept_although_it_was_cancelled,
     commands_are_listed,
+    commands_and_results_are_sealed_to_their_place,
 ];
 
 fn report(uuid: Uuid, status: ReportStatus) -> ReportWrite {
@@ -575,4 +576,34 @@ async fn commands_are_listed(bench: Bench) {
         .await
         .unwrap();
     assert!(woken(store.push_claim(10, at(60), at(7)).await.unwrap()));
+}
+
+async fn commands_and_results_are_sealed_to_their_place(bench: Bench) {
+    let store = &bench.store;
+    let (one, other) = (bench.enrolled("U1").await, bench.enrolled("U2").await);
+    let (lock, query) = (bench.command("DeviceLock"), bench.command("SecurityInfo"));
+    let (first, second) = (lock.uuid, query.uuid);
+    store.enqueue(lock, vec![one, other], at(2)).await.unwrap();
+    store.enqueue(query, vec![one], at(2)).await.unwrap();
+    for id in [one, other] {
+        store
+            .report(id, report(first, ReportStatus::Acknowledged), at(3))
+            .await
+            .unwrap();
+    }
+
+    // A value that was moved to another row, or stood there unsealed, does not open.
+    let moved = format!(
+        "UPDATE queue_entries SET result = (SELECT result FROM queue_entries WHERE enrollment_id = {other} \
+         AND result IS NOT NULL) WHERE enrollment_id = {one} AND result IS NOT NULL"
+    );
+    bench.meddle(&moved, &moved).await;
+    let error = store.command_entry(one, first).await.unwrap_err();
+    assert!(matches!(error, StoreError::Sealed("result")), "{error:?}");
+    let plain = "UPDATE commands SET payload = $$<plist/>$$ WHERE request_type = 'SecurityInfo'";
+    bench
+        .meddle(&plain.replace("$$<plist/>$$", "x'3c706c6973742f3e'"), plain)
+        .await;
+    let delivery = store.next(one, at(4), Poll::Idle).await.unwrap().unwrap();
+    assert_eq!((delivery.uuid, delivery.payload), (second, Vec::new()));
 }
