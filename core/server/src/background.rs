@@ -36,7 +36,7 @@ pub(crate) struct Background {
 impl Background {
     pub(crate) fn start(engine: &Engine, plugins: &Arc<PluginManager>, tls: TlsRenewal) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(engine.push_dispatcher().run(stop.clone()));
+        tasks.spawn(dispatch(engine.clone(), stop.clone()));
         tasks.spawn(each(PURGE, stop.clone(), {
             let store = engine.store().clone();
             move || purge(store.clone())
@@ -64,8 +64,26 @@ impl Background {
     }
 }
 
-/// Does something now and then, first after one interval.
-async fn each<F: Future<Output = ()>>(interval: Duration, stop: CancellationToken, work: impl Fn() -> F) {
+/// How long to wait before a dispatcher that ended by a bug is started again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Sends pushes until told to stop. A bug that ends the dispatcher ends no pushes: what it had taken is free again when
+/// its lease runs out.
+async fn dispatch(engine: Engine, stop: CancellationToken) {
+    while let Err(error) = tokio::spawn(engine.push_dispatcher().run(stop.clone())).await {
+        tracing::error!(error = %error, "the push dispatcher failed and is started again");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+/// Does something now and then, first after one interval. A time at which it fails by a bug is not the last.
+async fn each<F>(interval: Duration, stop: CancellationToken, work: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick comes at once.
@@ -73,7 +91,11 @@ async fn each<F: Future<Output = ()>>(interval: Duration, stop: CancellationToke
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => work().await,
+            _ = ticks.tick() => {
+                if let Err(error) = tokio::spawn(work()).await {
+                    tracing::error!(error = %error, "background work failed");
+                }
+            }
         }
     }
 }
@@ -136,5 +158,35 @@ impl TlsRenewal {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_panics_is_done_again() {
+        let (stop, times) = (CancellationToken::new(), Arc::new(AtomicU32::new(0)));
+        let work = tokio::spawn(each(Duration::from_secs(60), stop.clone(), {
+            let (stop, times) = (stop.clone(), Arc::clone(&times));
+            move || {
+                let (stop, time) = (stop.clone(), times.fetch_add(1, Ordering::Relaxed));
+                async move {
+                    assert_ne!(time, 0, "a bug");
+                    stop.cancel();
+                }
+            }
+        }));
+        // The clock stands still but for this: the first time fails, the second one ends the work.
+        tokio::time::timeout(Duration::from_secs(300), work)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(times.load(Ordering::Relaxed), 2);
     }
 }

@@ -161,12 +161,17 @@ impl Store {
         flushed
     }
 
-    /// Asks the database for an answer, for health checks.
+    /// Asks the database for an answer, for health checks: on a reader, and in a transaction where writes go, which changes
+    /// nothing.
     ///
     /// # Errors
-    /// When it gives none.
+    /// When either gives none.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.read().one("SELECT 1", values![]).await.map(|_| ())
+        self.read().one("SELECT 1", values![]).await?;
+        self.write((), |db, ()| {
+            Box::pin(async move { db.one("SELECT 1", values![]).await.map(|_| ()) })
+        })
+        .await
     }
 
     /// `sqlite` or `postgres`.
