@@ -38,11 +38,17 @@ bench: setup-test plugins
 plugins:
 	$(BUILD_PLUGINS) $(TEST_PLUGINS)
 
+# Debian's toolchain has neither rustfmt nor clippy; only this setting leaves the two checks out.
+ifeq ($(RUSSET_TEST_SKIP_LINT),1)
+fmt lint:
+	@echo "!!! RUSSET_TEST_SKIP_LINT=1: $@ IS LEFT OUT !!!" >&2
+else
 fmt:
 	cargo fmt --all --check
 
 lint:
 	cargo clippy --workspace --all-targets -- -D warnings
+endif
 
 fuzz-build:
 	cargo build --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz
