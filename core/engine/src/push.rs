@@ -5,12 +5,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use russet_apns::{Push, PushCertificate, PushClient, PushError};
 use russet_store::{PushJob, TenantId};
 use tokio::sync::Mutex;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -107,32 +106,36 @@ pub struct PushDispatcher {
 impl PushDispatcher {
     /// Works until it is cancelled; pushes that are under way then are finished. One that hangs holds no other up: as long
     /// as there is room, what is due is taken and sent beside it.
+    ///
+    /// Each push is a task of its own. As a future of this task it would stand still whenever this one waits for a
+    /// connection to the database, and might hold the very one that is waited for.
     pub async fn run(self, cancel: CancellationToken) {
-        let store = &self.engine.inner.store;
+        let this = Arc::new(self);
+        let store = &this.engine.inner.store;
         let signal = store.push_signal();
-        let settings = &self.engine.inner.settings.push;
+        let settings = &this.engine.inner.settings.push;
         let batch = usize::try_from(settings.batch).unwrap_or(usize::MAX).max(1);
-        let mut sending = FuturesUnordered::new();
+        let mut sending = JoinSet::new();
         while !cancel.is_cancelled() {
             // Registered before the outbox is read, so that no announcement is missed in between.
             let mut announced = pin!(signal.notified());
             let room = batch.saturating_sub(sending.len());
-            let taken = self.claim(room).await.unwrap_or_else(|error| {
+            let taken = this.claim(room).await.unwrap_or_else(|error| {
                 tracing::error!(error = %error, "the push outbox cannot be read");
                 Vec::new()
             });
             let more = taken.len() >= room;
-            sending.extend(taken.into_iter().map(|job| self.send(job)));
-            let mut look = Instant::now() + self.until_next_due().await;
+            for job in taken {
+                let this = Arc::clone(&this);
+                sending.spawn(async move { this.send(job).await });
+            }
+            let mut look = Instant::now() + this.until_next_due().await;
             loop {
                 let room = sending.len() < batch;
                 tokio::select! {
-                    Some(sent) = sending.next() => {
-                        match sent {
-                            Ok(Some(retry)) => look = look.min(Instant::now() + retry),
-                            Ok(None) => {}
-                            // The lease runs out, and the push is sent again: APNs keeps only the last.
-                            Err(error) => tracing::error!(error = %error, "what became of a push cannot be stored"),
+                    Some(sent) = sending.join_next() => {
+                        if let Some(retry) = settled(sent) {
+                            look = look.min(Instant::now() + retry);
                         }
                         if more && sending.len() <= batch / 2 {
                             break;
@@ -144,10 +147,8 @@ impl PushDispatcher {
                 }
             }
         }
-        while let Some(sent) = sending.next().await {
-            if let Err(error) = sent {
-                tracing::error!(error = %error, "what became of a push cannot be stored");
-            }
+        while let Some(sent) = sending.join_next().await {
+            settled(sent);
         }
     }
 
@@ -253,6 +254,22 @@ impl PushDispatcher {
         );
         clients.insert(key, (identity.certificate.updated_at, client.clone()));
         Ok(Some(client))
+    }
+}
+
+/// How long until a push is to be tried again, if it is. What went wrong is logged.
+fn settled(sent: Result<Result<Option<Duration>, russet_store::StoreError>, JoinError>) -> Option<Duration> {
+    // Either way the lease runs out, and the push is sent again: APNs keeps only the last.
+    match sent {
+        Ok(Ok(retry)) => retry,
+        Ok(Err(error)) => {
+            tracing::error!(error = %error, "what became of a push cannot be stored");
+            None
+        }
+        Err(error) => {
+            tracing::error!(error = %error, "a push ended badly");
+            None
+        }
     }
 }
 

@@ -64,6 +64,14 @@ impl Installation {
         self.path("cache")
     }
 
+    /// What the server logged since its last start.
+    pub(crate) fn log(&self) -> String {
+        match std::fs::read_to_string(self.path("log")) {
+            Ok(log) => log.trim().to_owned(),
+            Err(error) => format!("its log cannot be read: {error}"),
+        }
+    }
+
     fn configuration(&self, database: Option<&str>, apns: Option<&ApnsStandIn>) -> Result<String, Failure> {
         let text = |path: PathBuf| Value::from(path.display().to_string()).to_string();
         let mut toml = format!("data_dir = {}\n", text(self.path("data")));
@@ -103,8 +111,7 @@ impl Installation {
             Ok::<_, Failure>(false)
         });
         if !announced.await?? {
-            let log = std::fs::read_to_string(self.path("log"))?;
-            return Err(format!("the server did not start: {}", log.trim()).into());
+            return Err(format!("the server did not start: {}", self.log()).into());
         }
         self.attach(child, Some(lines))
     }
@@ -123,8 +130,7 @@ impl Installation {
                 return Ok((server, started.elapsed()));
             }
             if started.elapsed() > PATIENCE {
-                let log = std::fs::read_to_string(self.path("log"))?;
-                return Err(format!("the server does not answer: {}", log.trim()).into());
+                return Err(format!("the server does not answer: {}", self.log()).into());
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -1,5 +1,6 @@
 //! The server under load, on one back end: enrollments, polls, commands, pushes and swaps.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::fleet::{self, Device};
 use crate::load::{self, Measured, Pair, Processes, Request, share};
-use crate::process::{Administrator, Installation, Server};
+use crate::process::{Installation, Server};
 use crate::report::{Figure, Section};
 use crate::scale::Scale;
 use crate::start::mebibytes;
@@ -85,9 +86,9 @@ async fn measure(
         server: server.process(),
         database: cluster.as_deref().map(first_process).transpose()?,
     };
-    let mut bench = Bench {
+    let bench = Bench {
+        installation,
         server,
-        administrator,
         apns,
         devices,
         processes,
@@ -114,8 +115,8 @@ fn first_process(cluster: &PostgresCluster) -> Result<u32, Failure> {
 
 /// A server with devices.
 struct Bench {
+    installation: Installation,
     server: Server,
-    administrator: Administrator,
     apns: ApnsStandIn,
     devices: Arc<Vec<Device>>,
     processes: Processes,
@@ -123,7 +124,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn enrollments(&mut self, section: &mut Section) -> Result<(), Failure> {
+    async fn enrollments(&self, section: &mut Section) -> Result<(), Failure> {
         say("  enrolling");
         let messages = fleet::prepare(&self.devices, |device| {
             Ok((device.authenticate()?.into(), device.token_update()?.into()))
@@ -144,7 +145,7 @@ impl Bench {
         Ok(())
     }
 
-    async fn polls(&mut self, section: &mut Section) -> Result<(), Failure> {
+    async fn polls(&self, section: &mut Section) -> Result<(), Failure> {
         let requests = fleet::prepare(&self.devices, |device| Ok(device.idle()?.into())).await?;
         for connections in [1, CONNECTIONS] {
             say(&format!("  polling over {connections} connections"));
@@ -191,7 +192,7 @@ impl Bench {
         self.processes.measure(workers).await
     }
 
-    async fn commands(&mut self, section: &mut Section) -> Result<(), Failure> {
+    async fn commands(&self, section: &mut Section) -> Result<(), Failure> {
         let serial_numbers: Vec<&str> = self
             .devices
             .iter()
@@ -211,10 +212,12 @@ impl Bench {
                 self.scale.command_rounds()
             ));
             let pushes = self.apns.subscribe();
+            // Connected for each round: the server ends connections that are idle for long.
+            let mut administrator = self.server.administrator().await?;
             let started = Instant::now();
-            let report = self.administrator.send("POST", "commands", &ask).await?;
+            let report = administrator.send("POST", "commands", &ask).await?;
             enqueued.add(started.elapsed());
-            timeout(PATIENCE, arrived(pushes, self.devices.len())).await??;
+            self.arrived(pushes).await?;
             pushed += started.elapsed();
             let command = report["command_uuid"].as_str().ok_or("no command_uuid")?.to_uppercase();
             let measured = self.answers(&idle, command).await?;
@@ -239,6 +242,26 @@ impl Bench {
         Ok(())
     }
 
+    /// Waits until as many pushes have come as there are devices.
+    async fn arrived(&self, mut pushes: Receiver<ReceivedPush>) -> Result<(), Failure> {
+        let wanted = self.devices.len();
+        let mut devices = HashSet::with_capacity(wanted);
+        let all = timeout(PATIENCE, async {
+            while devices.len() < wanted {
+                devices.insert(pushes.recv().await?.token);
+            }
+            Ok(())
+        });
+        all.await.unwrap_or_else(|_| {
+            let log = self.installation.log();
+            Err(format!(
+                "{} of {wanted} devices were pushed to; the server says: {log}",
+                devices.len()
+            )
+            .into())
+        })
+    }
+
     async fn answers(&self, idle: &[Request], command: String) -> Result<Measured, Failure> {
         let uuid = command.clone();
         let reports = fleet::prepare(&self.devices, move |device| Ok(device.acknowledged(&uuid)?.into())).await?;
@@ -259,7 +282,7 @@ impl Bench {
     }
 
     /// Changes the gate's settings through the API while devices poll.
-    async fn swaps(&mut self, section: &mut Section) -> Result<(), Failure> {
+    async fn swaps(&self, section: &mut Section) -> Result<(), Failure> {
         say("  swapping under load");
         let requests: Vec<Request> = fleet::prepare(&self.devices, |device| Ok(device.idle()?.into())).await?;
         let connections = 4;
@@ -276,10 +299,11 @@ impl Bench {
             let processes = self.processes;
             tokio::spawn(async move { processes.measure(workers).await })
         };
+        let mut administrator = self.server.administrator().await?;
         let mut swaps = Samples::default();
         for label in 1..=self.scale.api_swaps() {
             let started = Instant::now();
-            self.administrator.configure("enrollment-gate", &gate(label)).await?;
+            administrator.configure("enrollment-gate", &gate(label)).await?;
             swaps.add(started.elapsed());
         }
         let polls = polling.await??;
@@ -313,12 +337,4 @@ async fn connected(target: &Target, count: usize) -> Result<Vec<Connection>, Fai
         connections.push(target.connect().await?);
     }
     Ok(connections)
-}
-
-/// Waits for so many pushes.
-async fn arrived(mut pushes: Receiver<ReceivedPush>, count: usize) -> Result<(), Failure> {
-    for _ in 0..count {
-        pushes.recv().await?;
-    }
-    Ok(())
 }
