@@ -26,8 +26,8 @@ demo: setup-demo
 ## test: everything that CI runs
 test: setup-test fmt lint plugins fuzz-build
 	cargo build --workspace --bins --tests
-	$(RUN_TESTS)
 	$(DOC_TESTS)
+	$(RUN_TESTS)
 
 ## bench: print the figures of tests/bench/README.md
 bench: setup-test plugins
