@@ -112,12 +112,12 @@ impl Engine {
     /// enrollment that it was bound to at Authenticate and for the users under it; one that is being renewed stays good
     /// beside its successor, because a device goes back to it if the renewal fails. One from before the device enrolled
     /// anew is good until the new enrollment is active, for the same reason, and no longer.
-    pub(crate) async fn enrolled(
+    pub(crate) async fn sender(
         &self,
         request: &Request,
         identity: &DeviceIdentity,
         key: &EnrollmentKey,
-    ) -> Result<EnrollmentId, DeviceError> {
+    ) -> Result<ResolvedEnrollment, DeviceError> {
         let (certificate, enrollment) = self.resolve(request, identity, key).await?;
         let enrollment = enrollment.ok_or(match certificate.enrollment {
             Some(_) if key.parent().is_none() => DeviceError::Identity(IdentityError::OtherEnrollment),
@@ -140,7 +140,17 @@ impl Engine {
                 return Err(IdentityError::Superseded.into());
             }
         }
-        Ok(enrollment.id)
+        Ok(enrollment)
+    }
+
+    /// The same, where only its row is needed.
+    async fn enrolled(
+        &self,
+        request: &Request,
+        identity: &DeviceIdentity,
+        key: &EnrollmentKey,
+    ) -> Result<EnrollmentId, DeviceError> {
+        Ok(self.sender(request, identity, key).await?.id)
     }
 
     async fn authenticate(

@@ -26,8 +26,13 @@ impl Engine {
         report: Report,
         now: Timestamp,
     ) -> Result<DeviceAnswer, DeviceError> {
-        let enrollment = self.enrolled(request, identity, &report.key).await?;
+        let sender = self.sender(request, identity, &report.key).await?;
+        let enrollment = sender.id;
         self.inner.store.touch(enrollment, now);
+        let acknowledged = match (&report.status, &report.command_uuid) {
+            (ReportStatus::Acknowledged, Some(uuid)) if sender.awaiting_configuration => Uuid::parse_str(uuid).ok(),
+            _ => None,
+        };
         let (mut next, poll) = match stored_status(&report.status) {
             None => (self.inner.store.next(enrollment, now, Poll::Idle).await?, Poll::Idle),
             Some(status) => {
@@ -46,6 +51,9 @@ impl Engine {
                 (next, Poll::AfterReport)
             }
         };
+        if let Some(uuid) = acknowledged {
+            self.note_release(enrollment, uuid).await?;
+        }
         for _ in 0..MAX_PASSED_OVER {
             let Some(delivery) = next else {
                 return Ok(DeviceAnswer::Empty);
@@ -65,6 +73,17 @@ impl Engine {
             next = self.inner.store.next(enrollment, now, poll).await?;
         }
         Ok(DeviceAnswer::Empty)
+    }
+
+    /// A device that waits in Setup Assistant goes on when it has acknowledged the command that says so; it does not tell
+    /// the server in any other way.
+    async fn note_release(&self, enrollment: EnrollmentId, command: Uuid) -> Result<(), StoreError> {
+        let entry = self.inner.store.command_entry(enrollment, command).await?;
+        let released = |request_type: &str| matches!(request_type, "DeviceConfigured" | "UserConfigured");
+        if entry.is_some_and(|entry| released(&entry.request_type)) {
+            self.inner.store.set_awaiting_configuration(enrollment, false).await?;
+        }
+        Ok(())
     }
 
     async fn deliver(

@@ -396,4 +396,12 @@ async fn a_new_device_is_asked_who_it_is_and_one_in_setup_is_released_last() {
         report = device.report("Acknowledged", &uuid);
     }
     assert_eq!(asked, ["DeviceInformation", "DeviceConfigured"]);
+    let lookup = EnrollmentLookup::Key(&device.udid);
+    let record = world
+        .store
+        .enrollment(world.store.default_tenant(), lookup)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!record.awaiting_configuration, "it was let go on");
 }
