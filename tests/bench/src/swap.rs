@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use russet_plugin_host::{
-    ActivePlugin, InstallRequest, Limits, LoadedPlugin, MemoryRevisions, PluginHost, PluginManager,
+    ActivePlugin, Grants, InstallRequest, Limits, LoadedPlugin, MemoryRevisions, PluginHost, PluginManager,
 };
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
@@ -35,6 +35,7 @@ struct World {
     host: Arc<PluginHost>,
     manager: PluginManager,
     component: Arc<[u8]>,
+    grants: Grants,
 }
 
 impl World {
@@ -42,7 +43,7 @@ impl World {
         let request = InstallRequest {
             component: Some(self.component.to_vec()),
             settings: Some(labelled(label)),
-            grants: Some(plugins::grants(&self.component)?),
+            grants: Some(self.grants.clone()),
             ..InstallRequest::default()
         };
         self.manager.install(TENANT, request).await?;
@@ -91,10 +92,12 @@ pub(crate) async fn section(scale: Scale) -> Result<Section, Failure> {
         plugins::connections()?,
         Limits::default(),
     );
+    let component = plugins::component("enrollment-gate")?;
     let world = Arc::new(World {
         host,
         manager,
-        component: plugins::component("enrollment-gate")?,
+        grants: plugins::grants(&component)?,
+        component,
     });
     world.install_and_ask(0).await?;
 
