@@ -8,6 +8,7 @@ mod bench;
 mod concurrency;
 mod enrollments;
 mod escrow;
+mod history;
 mod identities;
 mod plugins;
 mod push;
@@ -40,6 +41,7 @@ fn all() -> Vec<(&'static str, Behaviour)> {
         enrollments::behaviours(),
         escrow::behaviours(),
         queue::behaviours(),
+        history::behaviours(),
         push::behaviours(),
         plugins::behaviours(),
         records::behaviours(),
