@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
 
-use crate::PluginFault;
+use crate::{Answers, HookInput, PluginFault, Recorder};
+
+/// How often plugins may cause one another: at this depth no effect that calls further plugins can be recorded.
+pub const MAX_DEPTH: u8 = 8;
 
 /// The extension points. The names are those of the WIT interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,15 +26,27 @@ pub enum HookKind {
     EscrowPolicy,
     /// How a template becomes a profile.
     ProfileTemplate,
+    /// Which commands go out.
+    CommandPolicy,
+    /// Which declarations a device has.
+    DeclarationPlanner,
+    /// What follows from what happened.
+    Observer,
+    /// What is done at certain times.
+    Scheduled,
 }
 
 impl HookKind {
     /// Every hook.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 8] = [
         Self::EnrollmentGate,
         Self::Directory,
         Self::EscrowPolicy,
         Self::ProfileTemplate,
+        Self::CommandPolicy,
+        Self::DeclarationPlanner,
+        Self::Observer,
+        Self::Scheduled,
     ];
 
     /// The name, as in `wit/` and in decision records.
@@ -41,6 +56,10 @@ impl HookKind {
             Self::Directory => "directory",
             Self::EscrowPolicy => "escrow-policy",
             Self::ProfileTemplate => "profile-template",
+            Self::CommandPolicy => "command-policy",
+            Self::DeclarationPlanner => "declaration-planner",
+            Self::Observer => "observer",
+            Self::Scheduled => "scheduled",
         }
     }
 }
@@ -59,6 +78,20 @@ pub trait Hook: Send + Sync + 'static {
     type Request: Send + Sync + fmt::Debug + 'static;
     /// What is answered.
     type Verdict: Send + 'static;
+
+    /// What the question is about, for reports: a serial number, a user name.
+    fn subject(request: &Self::Request) -> &str;
+
+    /// The question as it may be recorded and asked again; absent where it holds what is never recorded, such as a
+    /// password.
+    fn input(request: &Arc<Self::Request>) -> Option<HookInput>;
+
+    /// The verdict's stable name, as recorded.
+    fn verdict_name(verdict: &Self::Verdict) -> &'static str;
+
+    /// The verdict as canonical JSON: two verdicts are the same if and only if this is. Secrets and documents are in it as
+    /// lengths and digests.
+    fn verdict_json(verdict: &Self::Verdict) -> String;
 }
 
 /// What all hook calls of one device request share.
@@ -70,16 +103,37 @@ pub struct Scope {
     pub request_id: Arc<str>,
     /// When the answer has to be there; the calls of one request share what is left.
     pub deadline: Instant,
+    /// How many plugins caused one another before this call: 0 for what devices and administrators ask, one more than its
+    /// event for an observer. See [`MAX_DEPTH`].
+    pub depth: u8,
+    /// Whether the answers that a plugin gets from the host are to be written to the journal.
+    pub recording: bool,
 }
 
 impl Scope {
-    /// A scope that ends after `budget`.
+    /// A scope that ends after `budget`, at depth 0, without a journal.
     pub fn new(tenant: impl Into<Arc<str>>, request_id: impl Into<Arc<str>>, budget: Duration) -> Self {
         Self {
             tenant: tenant.into(),
             request_id: request_id.into(),
             deadline: Instant::now() + budget,
+            depth: 0,
+            recording: false,
         }
+    }
+
+    /// The same at another depth.
+    #[must_use]
+    pub fn at_depth(mut self, depth: u8) -> Self {
+        self.depth = depth;
+        self
+    }
+
+    /// The same with or without a journal.
+    #[must_use]
+    pub fn recording(mut self, recording: bool) -> Self {
+        self.recording = recording;
+        self
     }
 }
 
@@ -90,6 +144,33 @@ pub struct Ask<H: Hook> {
     pub scope: Scope,
     /// The question, shared by all implementors that are asked.
     pub request: Arc<H::Request>,
+    /// Where the implementor's own calls of the host get their answers.
+    pub answers: Answers,
+    /// What the call leaves beside its verdict. Clones of an ask share it.
+    pub recorder: Recorder,
+}
+
+impl<H: Hook> Ask<H> {
+    /// A question whose host calls are answered by the server, with an empty recorder.
+    pub fn new(scope: Scope, request: Arc<H::Request>) -> Self {
+        Self {
+            scope,
+            request,
+            answers: Answers::Live,
+            recorder: Recorder::default(),
+        }
+    }
+
+    /// The same question with other answers and an empty recorder of its own: for a call beside the one that counts.
+    #[must_use]
+    pub fn beside(&self, answers: Answers) -> Self {
+        Self {
+            scope: self.scope.clone(),
+            request: Arc::clone(&self.request),
+            answers,
+            recorder: Recorder::default(),
+        }
+    }
 }
 
 impl<H: Hook> Clone for Ask<H> {
@@ -97,6 +178,8 @@ impl<H: Hook> Clone for Ask<H> {
         Self {
             scope: self.scope.clone(),
             request: Arc::clone(&self.request),
+            answers: self.answers.clone(),
+            recorder: self.recorder.clone(),
         }
     }
 }

@@ -1,14 +1,17 @@
 //! `directory`: who a person is.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{Ask, Hook, HookKind, HookService, Person, PluginFault, native};
+use crate::canonical::canonical;
+use crate::{Ask, Hook, HookInput, HookKind, HookService, Person, PluginFault, native};
 
 /// A name and a password to check. The password is not shown by `Debug` and is wiped when dropped.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SignIn {
     /// The name, as typed.
     pub user_name: String,
@@ -25,9 +28,11 @@ impl fmt::Debug for SignIn {
 }
 
 /// What a directory is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DirectoryRequest {
-    /// Check credentials.
+    /// Check credentials. Never serialised: asking for it is an error.
+    #[serde(skip)]
     SignIn(SignIn),
     /// Look up, by the name that the person signs in with.
     Find(String),
@@ -44,7 +49,8 @@ impl DirectoryRequest {
 }
 
 /// The answer of one directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DirectoryVerdict {
     /// The person, whose credentials (if any were given) are right.
     Person(Person),
@@ -73,6 +79,25 @@ impl Hook for DirectoryHook {
     const KIND: HookKind = HookKind::Directory;
     type Request = DirectoryRequest;
     type Verdict = DirectoryVerdict;
+
+    fn subject(request: &DirectoryRequest) -> &str {
+        request.user_name()
+    }
+
+    fn input(request: &Arc<DirectoryRequest>) -> Option<HookInput> {
+        match request.as_ref() {
+            DirectoryRequest::SignIn(_) => None,
+            DirectoryRequest::Find(_) => Some(HookInput::Directory(Arc::clone(request))),
+        }
+    }
+
+    fn verdict_name(verdict: &DirectoryVerdict) -> &'static str {
+        verdict.as_str()
+    }
+
+    fn verdict_json(verdict: &DirectoryVerdict) -> String {
+        canonical(verdict)
+    }
 }
 
 /// A directory in native Rust.

@@ -1,9 +1,13 @@
 //! `escrow-policy`: what happens to secrets that are kept for a device.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::{Ask, Device, Hook, HookKind, HookService, Person, PluginFault, native};
+use crate::canonical::canonical;
+use crate::{Ask, Device, Hook, HookInput, HookKind, HookService, Person, PluginFault, Requester, Secret, native};
 
 /// A secret that is escrowed on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,19 +37,11 @@ pub enum EscrowOperation {
     Deposit,
     /// It is asked for.
     Release,
+    /// It is about to be removed.
+    Clear,
 }
 
-/// Who hands a secret over or wants it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Requester {
-    /// The device, by check-in.
-    Device,
-    /// An administrator, by the name of the API token.
-    Administrator(String),
-}
-
-/// What a policy decides about. The secret itself is never part of it.
+/// What a policy decides about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EscrowRequest {
     /// What is to be done.
@@ -60,14 +56,19 @@ pub struct EscrowRequest {
     pub requester: Requester,
     /// Seconds since the stored secret was deposited; absent if there is none.
     pub age_seconds: Option<u64>,
+    /// The secret: on a deposit what is handed over, on a release what is kept, or what the policy before made of it.
+    /// Plugins see it only with a grant, and it is never recorded.
+    #[serde(skip)]
+    pub secret: Option<Secret>,
 }
 
 /// The decision of one policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EscrowVerdict {
-    /// Keep it, or release it.
+    /// Keep it, release it, or remove it.
     Allow,
+    /// Keep or release this in its place.
+    AllowAs(Secret),
     /// Do not; with the reason.
     Deny(String),
 }
@@ -77,6 +78,7 @@ impl EscrowVerdict {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::AllowAs(_) => "allow-as",
             Self::Deny(_) => "deny",
         }
     }
@@ -90,6 +92,34 @@ impl Hook for EscrowHook {
     const KIND: HookKind = HookKind::EscrowPolicy;
     type Request = EscrowRequest;
     type Verdict = EscrowVerdict;
+
+    fn subject(request: &EscrowRequest) -> &str {
+        request.device.label()
+    }
+
+    fn input(request: &Arc<EscrowRequest>) -> Option<HookInput> {
+        Some(HookInput::EscrowPolicy(if request.secret.is_none() {
+            Arc::clone(request)
+        } else {
+            Arc::new(EscrowRequest {
+                secret: None,
+                ..EscrowRequest::clone(request)
+            })
+        }))
+    }
+
+    fn verdict_name(verdict: &EscrowVerdict) -> &'static str {
+        verdict.as_str()
+    }
+
+    fn verdict_json(verdict: &EscrowVerdict) -> String {
+        canonical(&match verdict {
+            EscrowVerdict::Allow => json!("allow"),
+            // No digest: that of a short passcode would give it away.
+            EscrowVerdict::AllowAs(secret) => json!({ "allow-as": { "bytes": secret.expose().len() } }),
+            EscrowVerdict::Deny(reason) => json!({ "deny": reason }),
+        })
+    }
 }
 
 /// An escrow policy in native Rust.
@@ -99,7 +129,7 @@ pub trait EscrowPolicy: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// On a fault a release is refused; a deposit is kept sealed and marked.
+    /// On a fault a release or removal is refused; a deposit is kept sealed and marked.
     async fn decide(&self, ask: &Ask<EscrowHook>) -> Result<EscrowVerdict, PluginFault>;
 }
 

@@ -38,6 +38,12 @@ pub enum FaultKind {
     Busy,
     /// The implementor does not match its contract, or could not be started.
     Unusable,
+    /// The implementor failed so often that it is not called for a while.
+    CircuitOpen,
+    /// The revision failed so much that it is not called until somebody lets it.
+    Quarantined,
+    /// A call that is run again asked the host for what its journal does not have.
+    NotRecorded,
 }
 
 impl FaultKind {
@@ -53,14 +59,23 @@ impl FaultKind {
             Self::CouldNotDecide => "could-not-decide",
             Self::Busy => "busy",
             Self::Unusable => "unusable",
+            Self::CircuitOpen => "circuit-open",
+            Self::Quarantined => "quarantined",
+            Self::NotRecorded => "not-recorded",
         }
     }
 
     /// Who has to act on a fault of this kind, unless more is known.
     pub fn usual_blame(self) -> Blame {
         match self {
-            Self::Trap | Self::CpuLimit | Self::MemoryLimit | Self::HostCallLimit | Self::BadAnswer => Blame::Guest,
-            Self::Deadline | Self::Busy => Blame::Host,
+            Self::Trap
+            | Self::CpuLimit
+            | Self::MemoryLimit
+            | Self::HostCallLimit
+            | Self::BadAnswer
+            | Self::CircuitOpen
+            | Self::Quarantined => Blame::Guest,
+            Self::Deadline | Self::Busy | Self::NotRecorded => Blame::Host,
             Self::CouldNotDecide | Self::Unusable => Blame::Configuration,
         }
     }

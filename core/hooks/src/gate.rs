@@ -1,11 +1,13 @@
 //! `enrollment-gate`: who may enroll.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Ask, Device, Hook, HookKind, HookService, Person, PluginFault, native};
+use crate::canonical::canonical;
+use crate::{Ask, Device, Hook, HookInput, HookKind, HookService, Person, PluginFault, native};
 
 /// The step of enrollment at which a gate is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,17 @@ pub enum GateStage {
     Renewal,
 }
 
+impl GateStage {
+    /// The stable name, as plugins read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Profile => "profile",
+            Self::Authenticate => "authenticate",
+            Self::Renewal => "renewal",
+        }
+    }
+}
+
 /// How a device came to ask for its enrollment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -27,6 +40,16 @@ pub enum EnrollmentMethod {
     Automated,
     /// A profile that was downloaded and installed by hand.
     Manual,
+}
+
+impl EnrollmentMethod {
+    /// The stable name, as plugins read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Automated => "automated",
+            Self::Manual => "manual",
+        }
+    }
 }
 
 /// Who owns a device, as far as the way of enrolling tells.
@@ -56,6 +79,9 @@ pub struct EnrollmentRequest {
     pub person: Option<Person>,
     /// `MDM_CAN_REQUEST_SOFTWARE_UPDATE` of MachineInfo.
     pub can_request_software_update: bool,
+    /// The canonical key of the enrollment that this one would replace.
+    #[serde(default)]
+    pub replaces: Option<String>,
 }
 
 /// A refusal.
@@ -131,6 +157,22 @@ impl Hook for GateHook {
     const KIND: HookKind = HookKind::EnrollmentGate;
     type Request = EnrollmentRequest;
     type Verdict = GateVerdict;
+
+    fn subject(request: &EnrollmentRequest) -> &str {
+        request.device.label()
+    }
+
+    fn input(request: &Arc<EnrollmentRequest>) -> Option<HookInput> {
+        Some(HookInput::EnrollmentGate(Arc::clone(request)))
+    }
+
+    fn verdict_name(verdict: &GateVerdict) -> &'static str {
+        verdict.as_str()
+    }
+
+    fn verdict_json(verdict: &GateVerdict) -> String {
+        canonical(verdict)
+    }
 }
 
 /// A gate in native Rust.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HookKind, PluginFault};
+use crate::{Effect, HookInput, HookKind, JournalEntry, PluginFault, Usage};
 
 /// What a failure of a hook means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,12 @@ pub enum FailureRule {
     KeepMarked,
     /// The delivery waits, and is shown.
     Wait,
+    /// It goes on as if the implementor were not there.
+    Open,
+    /// The implementor's last good plan stays.
+    LastGoodPlan,
+    /// It is tried again.
+    Retry,
 }
 
 impl FailureRule {
@@ -28,6 +34,9 @@ impl FailureRule {
             Self::UnknownPerson => "unknown-person",
             Self::KeepMarked => "keep-marked",
             Self::Wait => "wait",
+            Self::Open => "open",
+            Self::LastGoodPlan => "last-good-plan",
+            Self::Retry => "retry",
         }
     }
 }
@@ -53,4 +62,31 @@ pub struct DecisionRecord {
     pub failure_rule: Option<FailureRule>,
     /// How long the call took.
     pub duration: Duration,
+    /// What is to be done because of the call; empty if it failed.
+    pub effects: Vec<Effect>,
+    /// The question, to be asked again; absent where it is never recorded: sign-ins have passwords.
+    pub input: Option<HookInput>,
+    /// The calls of the host, with their answers; empty unless the scope asked for recording.
+    pub journal: Vec<JournalEntry>,
+    /// The verdict as canonical JSON ([`crate::Hook::verdict_json`]); that of a fault is its kind.
+    pub verdict_json: String,
+    /// What the call used.
+    pub usage: Usage,
+    /// The canonical key of the enrollment that it was about: not known here, the engine fills it in.
+    pub enrollment: Option<String>,
+}
+
+impl DecisionRecord {
+    /// Makes it the record of a failed call: an answer that turned out to be unusable.
+    pub(crate) fn failed(&mut self, fault: &PluginFault) {
+        "fault".clone_into(&mut self.verdict);
+        self.verdict_json = Self::fault_json(fault);
+        self.fault = Some(fault.clone());
+        // All of it or nothing: what a call asked for before it failed is not done.
+        self.effects.clear();
+    }
+
+    fn fault_json(fault: &PluginFault) -> String {
+        format!("{{\"fault\":\"{}\"}}", fault.kind)
+    }
 }

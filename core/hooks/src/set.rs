@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{
-    CallLimits, Directory, DirectoryHook, EnrollmentGate, EscrowHook, EscrowPolicy, GateHook, Hook, HookService,
-    ProfileTemplate, TemplateHook, guarded,
+    CallLimits, CommandHook, CommandPolicy, DeclarationPlanner, Directory, DirectoryHook, EnrollmentGate, EscrowHook,
+    EscrowPolicy, GateHook, Hook, HookService, Observer, ObserverHook, PlannerHook, ProfileTemplate, Schedule,
+    Scheduled, ScheduledHook, TemplateHook, guarded,
 };
 
 /// One implementor of a hook.
@@ -38,14 +39,32 @@ impl<H: Hook> fmt::Debug for Implementor<H> {
     }
 }
 
+/// An observer with the kinds of events that it asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Observing {
+    pub(crate) implementor: Implementor<ObserverHook>,
+    pub(crate) events: Vec<String>,
+}
+
+/// Scheduled work with its schedules.
+#[derive(Clone, Debug)]
+pub(crate) struct Scheduling {
+    pub(crate) implementor: Implementor<ScheduledHook>,
+    pub(crate) schedules: Vec<Schedule>,
+}
+
 /// A generation: all implementors of a tenant, in the order in which they are asked.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HookSet {
     pub(crate) generation: u64,
     pub(crate) gates: Vec<Implementor<GateHook>>,
     pub(crate) directories: Vec<Implementor<DirectoryHook>>,
     pub(crate) escrow: Vec<Implementor<EscrowHook>>,
     pub(crate) templates: Vec<Implementor<TemplateHook>>,
+    pub(crate) command_policies: Vec<Implementor<CommandHook>>,
+    pub(crate) planners: Vec<Implementor<PlannerHook>>,
+    pub(crate) observers: Vec<Observing>,
+    pub(crate) scheduled: Vec<Scheduling>,
 }
 
 impl HookSet {
@@ -69,16 +88,25 @@ impl HookSet {
         !self.directories.is_empty()
     }
 
+    /// Whether anything decides what happens to escrowed secrets.
+    pub fn has_escrow_policy(&self) -> bool {
+        !self.escrow.is_empty()
+    }
+
+    /// Whether anything decides which commands go out.
+    pub fn has_command_policy(&self) -> bool {
+        !self.command_policies.is_empty()
+    }
+
+    /// Whether anything plans declarations.
+    pub fn has_planner(&self) -> bool {
+        !self.planners.is_empty()
+    }
+
     /// Starts a set with the same implementors, to add more.
     pub fn extend(&self) -> HookSetBuilder {
         HookSetBuilder {
-            set: Self {
-                generation: self.generation,
-                gates: self.gates.clone(),
-                directories: self.directories.clone(),
-                escrow: self.escrow.clone(),
-                templates: self.templates.clone(),
-            },
+            set: self.clone(),
             limits: CallLimits::default(),
         }
     }
@@ -136,6 +164,34 @@ impl HookSetBuilder {
         self.add_template(implementor)
     }
 
+    /// Adds a native command policy.
+    #[must_use]
+    pub fn command_policy(self, name: impl Into<String>, policy: impl CommandPolicy) -> Self {
+        let implementor = self.native(name.into(), CommandHook::service(policy));
+        self.add_command_policy(implementor)
+    }
+
+    /// Adds a native planner.
+    #[must_use]
+    pub fn planner(self, name: impl Into<String>, planner: impl DeclarationPlanner) -> Self {
+        let implementor = self.native(name.into(), PlannerHook::service(planner));
+        self.add_planner(implementor)
+    }
+
+    /// Adds a native observer of these kinds of events ([`crate::event_matches`]).
+    #[must_use]
+    pub fn observer(self, name: impl Into<String>, observer: impl Observer, events: Vec<String>) -> Self {
+        let implementor = self.native(name.into(), ObserverHook::service(observer));
+        self.add_observer(implementor, events)
+    }
+
+    /// Adds native work with its schedules.
+    #[must_use]
+    pub fn scheduled(self, name: impl Into<String>, work: impl Scheduled, schedules: Vec<Schedule>) -> Self {
+        let implementor = self.native(name.into(), ScheduledHook::service(work));
+        self.add_scheduled(implementor, schedules)
+    }
+
     /// Adds a gate whose layers are already over it.
     #[must_use]
     pub fn add_gate(mut self, implementor: Implementor<GateHook>) -> Self {
@@ -161,6 +217,34 @@ impl HookSetBuilder {
     #[must_use]
     pub fn add_template(mut self, implementor: Implementor<TemplateHook>) -> Self {
         self.set.templates.push(implementor);
+        self
+    }
+
+    /// Adds a command policy whose layers are already over it.
+    #[must_use]
+    pub fn add_command_policy(mut self, implementor: Implementor<CommandHook>) -> Self {
+        self.set.command_policies.push(implementor);
+        self
+    }
+
+    /// Adds a planner whose layers are already over it.
+    #[must_use]
+    pub fn add_planner(mut self, implementor: Implementor<PlannerHook>) -> Self {
+        self.set.planners.push(implementor);
+        self
+    }
+
+    /// Adds an observer of these kinds of events, whose layers are already over it.
+    #[must_use]
+    pub fn add_observer(mut self, implementor: Implementor<ObserverHook>, events: Vec<String>) -> Self {
+        self.set.observers.push(Observing { implementor, events });
+        self
+    }
+
+    /// Adds scheduled work whose layers are already over it.
+    #[must_use]
+    pub fn add_scheduled(mut self, implementor: Implementor<ScheduledHook>, schedules: Vec<Schedule>) -> Self {
+        self.set.scheduled.push(Scheduling { implementor, schedules });
         self
     }
 

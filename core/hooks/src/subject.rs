@@ -1,4 +1,4 @@
-//! Whom and what a hook is asked about.
+//! Whom and what a hook is asked about, and by whom.
 
 use std::collections::BTreeMap;
 
@@ -64,4 +64,18 @@ pub struct Person {
     pub groups: Vec<String>,
     /// Further attributes, each with its values.
     pub attributes: BTreeMap<String, Vec<String>>,
+}
+
+/// Who asks for something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Requester {
+    /// The device, by check-in.
+    Device,
+    /// An administrator, by the name of the API token.
+    Administrator(String),
+    /// A plugin, by its name: its effect.
+    Plugin(String),
+    /// The server itself.
+    Server,
 }

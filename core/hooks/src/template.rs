@@ -1,9 +1,12 @@
 //! `profile-template`: profiles that differ from device to device.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Ask, Device, Hook, HookKind, HookService, Person, PluginFault, native};
+use crate::canonical::{canonical, digest};
+use crate::{Ask, Device, Hook, HookInput, HookKind, HookService, Person, PluginFault, native};
 
 /// What a template is rendered from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,23 @@ impl Hook for TemplateHook {
     const KIND: HookKind = HookKind::ProfileTemplate;
     type Request = TemplateRequest;
     type Verdict = RenderedProfile;
+
+    fn subject(request: &TemplateRequest) -> &str {
+        request.device.label()
+    }
+
+    fn input(request: &Arc<TemplateRequest>) -> Option<HookInput> {
+        Some(HookInput::ProfileTemplate(Arc::clone(request)))
+    }
+
+    fn verdict_name(_: &RenderedProfile) -> &'static str {
+        "rendered"
+    }
+
+    fn verdict_json(profile: &RenderedProfile) -> String {
+        // A profile may hold a password.
+        canonical(&serde_json::json!({ "rendered": digest(&profile.0) }))
+    }
 }
 
 /// A template engine in native Rust.
