@@ -9,9 +9,9 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, Statement,
     TryGetable, Value,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::StoreError;
+use crate::signals::{Asked, Signal};
 
 /// A pool, or an open transaction.
 enum Conn {
@@ -22,22 +22,22 @@ enum Conn {
 /// What a query runs on.
 pub(crate) struct Db {
     conn: Conn,
-    /// Whether this transaction asked for a push: the dispatcher is woken after the commit.
-    push: AtomicBool,
+    /// What this transaction asked for: whoever does it is woken after the commit.
+    asked: Asked,
 }
 
 impl Db {
     pub(crate) fn pool(pool: DatabaseConnection) -> Self {
         Self {
             conn: Conn::Pool(pool),
-            push: AtomicBool::new(false),
+            asked: Asked::default(),
         }
     }
 
     pub(crate) fn tx(tx: DatabaseTransaction) -> Self {
         Self {
             conn: Conn::Tx(tx),
-            push: AtomicBool::new(false),
+            asked: Asked::default(),
         }
     }
 
@@ -58,11 +58,16 @@ impl Db {
     }
 
     pub(crate) fn request_push(&self) {
-        self.push.store(true, Ordering::Relaxed);
+        self.ask(Signal::Push);
     }
 
-    pub(crate) fn push_requested(&self) -> bool {
-        self.push.load(Ordering::Relaxed)
+    /// Has somebody woken after the commit.
+    pub(crate) fn ask(&self, signal: Signal) {
+        self.asked.ask(signal);
+    }
+
+    pub(crate) fn asked(&self) -> &Asked {
+        &self.asked
     }
 
     fn statement(&self, sql: impl IntoSql, values: Vec<Value>) -> Statement {

@@ -35,6 +35,7 @@ mod profiles;
 mod push;
 mod push_certificates;
 mod secrets;
+mod signals;
 mod store;
 mod tenants;
 #[cfg(feature = "testing")]

@@ -15,6 +15,7 @@ use crate::db::{Db, Sql, ms, values};
 use crate::error::{OpenError, StoreError};
 use crate::ids::{EnrollmentId, TenantId};
 use crate::migration::Migrator;
+use crate::signals::Signals;
 use crate::vault::{MasterKey, Vault};
 
 /// The name of the tenant that exists from the first start.
@@ -82,7 +83,7 @@ struct Inner {
     reader: Db,
     vault: Vault,
     default_tenant: TenantId,
-    pushes: Arc<Notify>,
+    signals: Arc<Signals>,
     /// Last-seen times that are not written yet, in milliseconds.
     touched: Mutex<HashMap<EnrollmentId, i64>>,
 }
@@ -96,7 +97,7 @@ impl Store {
     /// # Errors
     /// See [`OpenError`]; nothing is left half done.
     pub async fn open(config: StoreConfig, master: &MasterKey) -> Result<Self, OpenError> {
-        let pushes = Arc::new(Notify::new());
+        let signals = Arc::new(Signals::default());
         let (backend, reader) = match scheme(&config.url)? {
             Scheme::Sqlite => {
                 let timeout = config.acquire_timeout;
@@ -111,7 +112,7 @@ impl Store {
                     .map_err(OpenError::Connect)?;
                 (
                     Backend::Sqlite {
-                        writer: sqlite::Writer::start(writer, pushes.clone()),
+                        writer: sqlite::Writer::start(writer, signals.clone()),
                     },
                     readers,
                 )
@@ -130,7 +131,7 @@ impl Store {
             }
         };
         let reader = Db::pool(reader);
-        let (wrapped, default_tenant) = prepare(&backend, &pushes, master).await.map_err(OpenError::Prepare)?;
+        let (wrapped, default_tenant) = prepare(&backend, &signals, master).await.map_err(OpenError::Prepare)?;
         let vault = Vault::unwrap(master, &wrapped)
             .map_err(OpenError::Prepare)?
             .ok_or(OpenError::WrongMasterKey)?;
@@ -139,7 +140,7 @@ impl Store {
             reader,
             vault,
             default_tenant,
-            pushes,
+            signals,
             touched: Mutex::new(HashMap::new()),
         });
         tokio::spawn(flush_now_and_then(Arc::downgrade(&inner), config.touch_interval));
@@ -193,7 +194,19 @@ impl Store {
     /// polling.
     #[must_use]
     pub fn push_signal(&self) -> Arc<Notify> {
-        self.inner.pushes.clone()
+        self.inner.signals.pushes.clone()
+    }
+
+    /// Notified after each commit of this process that left events for observers.
+    #[must_use]
+    pub fn event_signal(&self) -> Arc<Notify> {
+        self.inner.signals.events.clone()
+    }
+
+    /// Notified after each commit of this process that scheduled work of a plugin.
+    #[must_use]
+    pub fn schedule_signal(&self) -> Arc<Notify> {
+        self.inner.signals.schedules.clone()
     }
 
     /// What reads run on: they see every write that was answered before.
@@ -216,11 +229,11 @@ impl Store {
         T: Send + 'static,
         F: Body<I, T>,
     {
-        write(&self.inner.backend, &self.inner.pushes, input, body).await
+        write(&self.inner.backend, &self.inner.signals, input, body).await
     }
 }
 
-async fn write<I, T, F>(backend: &Backend, pushes: &Notify, input: I, body: F) -> Result<T, StoreError>
+async fn write<I, T, F>(backend: &Backend, signals: &Signals, input: I, body: F) -> Result<T, StoreError>
 where
     I: Send + Sync + 'static,
     T: Send + 'static,
@@ -228,7 +241,7 @@ where
 {
     match backend {
         Backend::Sqlite { writer } => writer.write(input, body).await,
-        Backend::Postgres { pool } => postgres::write(pool, pushes, input, body).await,
+        Backend::Postgres { pool } => postgres::write(pool, signals, input, body).await,
     }
 }
 
@@ -264,9 +277,9 @@ async fn migrate_postgres(pool: &DatabaseConnection) -> Result<(), StoreError> {
 }
 
 /// The wrapped data key and the default tenant, made on the first start.
-async fn prepare(backend: &Backend, pushes: &Notify, master: &MasterKey) -> Result<(Vec<u8>, TenantId), StoreError> {
+async fn prepare(backend: &Backend, signals: &Signals, master: &MasterKey) -> Result<(Vec<u8>, TenantId), StoreError> {
     let input = (Vault::new_wrapped_key(master)?, ms(Timestamp::now()));
-    write(backend, pushes, input, |db, (fresh, now)| {
+    write(backend, signals, input, |db, (fresh, now)| {
         Box::pin(async move {
             db.exec(
                 "INSERT INTO vault_keys (name, wrapped) VALUES ('data', $1) ON CONFLICT DO NOTHING",

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, TransactionTrait};
-use tokio::sync::Notify;
 
 use super::Body;
 use crate::db::Db;
 use crate::error::StoreError;
+use crate::signals::{Asked, Signals};
 
 /// How often a transaction is tried before its error is reported.
 const ATTEMPTS: u32 = 6;
@@ -33,7 +33,7 @@ pub(crate) async fn connect(
 
 pub(crate) async fn write<I, T, F>(
     pool: &DatabaseConnection,
-    pushes: &Notify,
+    signals: &Signals,
     input: I,
     body: F,
 ) -> Result<T, StoreError>
@@ -44,10 +44,8 @@ where
     let mut attempt = 1;
     loop {
         match once(pool, &input, &body).await {
-            Ok((value, push)) => {
-                if push {
-                    pushes.notify_one();
-                }
+            Ok((value, asked)) => {
+                signals.send(&asked);
                 return Ok(value);
             }
             Err(Failed { error, again }) => {
@@ -68,7 +66,7 @@ struct Failed {
     again: bool,
 }
 
-async fn once<I, T, F>(pool: &DatabaseConnection, input: &I, body: &F) -> Result<(T, bool), Failed>
+async fn once<I, T, F>(pool: &DatabaseConnection, input: &I, body: &F) -> Result<(T, Asked), Failed>
 where
     I: Send + Sync,
     F: Body<I, T>,
@@ -80,7 +78,8 @@ where
     let tx = pool.begin().await.map_err(|error| before_commit(error.into()))?;
     let db = Db::tx(tx);
     let result = body(&db, input).await;
-    let push = db.push_requested();
+    let asked = Asked::default();
+    asked.merge(db.asked());
     let tx = db.into_tx().ok_or(Failed {
         error: StoreError::Closed,
         again: false,
@@ -96,7 +95,7 @@ where
                     error,
                 }
             })?;
-            Ok((value, push))
+            Ok((value, asked))
         }
         Err(error) => {
             if let Err(error) = tx.rollback().await {

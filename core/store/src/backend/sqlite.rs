@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::{Body, BoxFuture};
 use crate::db::Db;
 use crate::error::StoreError;
+use crate::signals::{Asked, Signals};
 
 /// The most jobs that share one commit.
 const GROUP: usize = 256;
@@ -121,11 +122,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the writer task on its connection. `pushes` is notified after a commit that asked for a push.
-    pub(crate) fn start(connection: DatabaseConnection, pushes: Arc<Notify>) -> Self {
+    /// Starts the writer task on its connection. What a transaction asked for is signalled after its commit.
+    pub(crate) fn start(connection: DatabaseConnection, signals: Arc<Signals>) -> Self {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let stop = Arc::new(Notify::new());
-        let task = tokio::spawn(run(connection, waiting, pushes, stop.clone()));
+        let task = tokio::spawn(run(connection, waiting, signals, stop.clone()));
         Self {
             jobs,
             task: std::sync::Mutex::new(Some(task)),
@@ -165,7 +166,7 @@ impl Writer {
 async fn run(
     connection: DatabaseConnection,
     mut waiting: mpsc::Receiver<Box<dyn Job>>,
-    pushes: Arc<Notify>,
+    signals: Arc<Signals>,
     stop: Arc<Notify>,
 ) {
     let mut group = Vec::with_capacity(GROUP);
@@ -185,12 +186,12 @@ async fn run(
         if group.is_empty() {
             continue;
         }
-        let mut push = false;
-        let committed = commit(&connection, &mut group, &mut push).await;
+        let asked = Asked::default();
+        let committed = commit(&connection, &mut group, &asked).await;
         if let Err(error) = &committed {
             tracing::error!(store.jobs = group.len(), error = %error, "store.commit failed");
-        } else if push {
-            pushes.notify_one();
+        } else {
+            signals.send(&asked);
         }
         for job in group.drain(..) {
             job.answer(committed.clone());
@@ -202,11 +203,7 @@ async fn run(
 }
 
 /// Runs the jobs in one transaction. An error means that nothing of any of them was kept.
-async fn commit(
-    connection: &DatabaseConnection,
-    group: &mut [Box<dyn Job>],
-    push: &mut bool,
-) -> Result<(), StoreError> {
+async fn commit(connection: &DatabaseConnection, group: &mut [Box<dyn Job>], asked: &Asked) -> Result<(), StoreError> {
     let immediate = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..Default::default()
@@ -216,13 +213,17 @@ async fn commit(
         // Alone, the transaction itself is the savepoint.
         let db = Db::tx(tx);
         let keep = job.run(&db).await;
-        *push = keep && db.push_requested();
+        if keep {
+            asked.merge(db.asked());
+        }
         return finish(db, keep).await;
     }
     for job in group {
         let db = Db::tx(tx.begin().await?);
         let keep = job.run(&db).await;
-        *push |= keep && db.push_requested();
+        if keep {
+            asked.merge(db.asked());
+        }
         finish(db, keep).await?;
     }
     Ok(tx.commit().await?)
