@@ -205,6 +205,7 @@ impl Engine {
                     device: subject::device_of_authenticate(&message, &attributes),
                     person: subject::person(person.as_ref()),
                     can_request_software_update: false,
+                    replaces: None,
                 },
             )
             .await;

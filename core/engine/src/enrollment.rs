@@ -133,6 +133,7 @@ impl Engine {
                     device,
                     person: person.clone(),
                     can_request_software_update: can_update,
+                    replaces: None,
                 },
             )
             .await;

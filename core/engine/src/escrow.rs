@@ -1,7 +1,9 @@
 //! Secrets that the server keeps for a device: deposited and released as the escrow policies say.
 
 use jiff::Timestamp;
-use russet_hooks::{EscrowKind, EscrowOperation, EscrowRequest, EscrowVerdict, FailureRule, Outcome, Requester};
+use russet_hooks::{
+    EscrowKind, EscrowOperation, EscrowRequest, EscrowVerdict, FailureRule, Outcome, Requester, Secret,
+};
 use russet_protocol::checkin::bootstrap_token_response;
 use russet_store::{EnrollmentId, EnrollmentLookup, EnrollmentRecord};
 use zeroize::Zeroizing;
@@ -35,8 +37,13 @@ impl Engine {
         let outcome = self
             .ask_escrow(request, &device, kind, EscrowOperation::Deposit, Requester::Device, now)
             .await?;
+        let mut wrapped = None;
         let (held, refusal) = match outcome.verdict {
             Ok(EscrowVerdict::Allow) => (None, None),
+            Ok(EscrowVerdict::AllowAs(secret)) => {
+                wrapped = Some(secret);
+                (None, None)
+            }
             Ok(EscrowVerdict::Deny(message)) => (
                 None,
                 Some(DeviceError::Denied {
@@ -56,7 +63,7 @@ impl Engine {
                 .await?;
             return Err(refusal);
         }
-        let secret = Zeroizing::new(secret.to_vec());
+        let secret = Zeroizing::new(wrapped.as_ref().map_or(secret, Secret::expose).to_vec());
         self.inner
             .store
             .escrow_put(enrollment, stored(kind), secret, held, decisions, now)
@@ -133,6 +140,13 @@ impl Engine {
                     .await?;
                 return secret.ok_or(EngineError::NotFound("escrowed secret"));
             }
+            Ok(EscrowVerdict::AllowAs(secret)) => {
+                self.inner
+                    .store
+                    .record_decisions(request.tenant.id, decisions, now)
+                    .await?;
+                return Ok(Zeroizing::new(secret.expose().to_vec()));
+            }
             Ok(EscrowVerdict::Deny(reason)) => EngineError::Refused(reason),
             Err(_) => EngineError::Undecided,
         };
@@ -162,6 +176,7 @@ impl Engine {
             person: subject::person(device.person.as_ref()),
             requester,
             age_seconds,
+            secret: None,
         };
         Ok(request.hooks.decide_escrow(&request.scope, request_to_policies).await)
     }

@@ -191,6 +191,7 @@ impl Engine {
                     device: subject::device(&enrollment),
                     person: subject::person(enrollment.person.as_ref()),
                     can_request_software_update: false,
+                    replaces: None,
                 },
             )
             .await;
