@@ -27,6 +27,7 @@ mod limits;
 mod manager;
 mod manifest;
 mod memory_store;
+pub mod package;
 mod plugin;
 mod revisions;
 mod settings;
