@@ -18,66 +18,40 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-pub mod enrollment_gate {
-    wit_bindgen::generate!({
-        path: "../../wit",
-        world: "enrollment-gate-plugin",
-        pub_export_macro: true,
-        generate_all,
-        with: {
-            "russet:plugin/context@0.1.0": crate::bindings::russet::plugin::context,
-            "russet:plugin/log@0.1.0": crate::bindings::russet::plugin::log,
-            "russet:plugin/settings@0.1.0": crate::bindings::russet::plugin::settings,
-            "russet:plugin/clock@0.1.0": crate::bindings::russet::plugin::clock,
-            "russet:plugin/ldap@0.1.0": crate::bindings::russet::plugin::ldap,
-        },
-    });
+/// The exports of one hook, on the imports above.
+macro_rules! hook {
+    ($name:ident, $world:literal) => {
+        pub mod $name {
+            wit_bindgen::generate!({
+                path: "../../wit",
+                world: $world,
+                pub_export_macro: true,
+                generate_all,
+                with: {
+                    "russet:plugin/context@0.1.0": crate::bindings::russet::plugin::context,
+                    "russet:plugin/log@0.1.0": crate::bindings::russet::plugin::log,
+                    "russet:plugin/settings@0.1.0": crate::bindings::russet::plugin::settings,
+                    "russet:plugin/clock@0.1.0": crate::bindings::russet::plugin::clock,
+                    "russet:plugin/random@0.1.0": crate::bindings::russet::plugin::random,
+                    "russet:plugin/kv@0.1.0": crate::bindings::russet::plugin::kv,
+                    "russet:plugin/inventory@0.1.0": crate::bindings::russet::plugin::inventory,
+                    "russet:plugin/http@0.1.0": crate::bindings::russet::plugin::http,
+                    "russet:plugin/ldap@0.1.0": crate::bindings::russet::plugin::ldap,
+                    "russet:plugin/secrets@0.1.0": crate::bindings::russet::plugin::secrets,
+                    "russet:plugin/signer@0.1.0": crate::bindings::russet::plugin::signer,
+                    "russet:plugin/escrow-secret@0.1.0": crate::bindings::russet::plugin::escrow_secret,
+                    "russet:plugin/effects@0.1.0": crate::bindings::russet::plugin::effects,
+                },
+            });
+        }
+    };
 }
 
-pub mod directory {
-    wit_bindgen::generate!({
-        path: "../../wit",
-        world: "directory-plugin",
-        pub_export_macro: true,
-        generate_all,
-        with: {
-            "russet:plugin/context@0.1.0": crate::bindings::russet::plugin::context,
-            "russet:plugin/log@0.1.0": crate::bindings::russet::plugin::log,
-            "russet:plugin/settings@0.1.0": crate::bindings::russet::plugin::settings,
-            "russet:plugin/clock@0.1.0": crate::bindings::russet::plugin::clock,
-            "russet:plugin/ldap@0.1.0": crate::bindings::russet::plugin::ldap,
-        },
-    });
-}
-
-pub mod escrow_policy {
-    wit_bindgen::generate!({
-        path: "../../wit",
-        world: "escrow-policy-plugin",
-        pub_export_macro: true,
-        generate_all,
-        with: {
-            "russet:plugin/context@0.1.0": crate::bindings::russet::plugin::context,
-            "russet:plugin/log@0.1.0": crate::bindings::russet::plugin::log,
-            "russet:plugin/settings@0.1.0": crate::bindings::russet::plugin::settings,
-            "russet:plugin/clock@0.1.0": crate::bindings::russet::plugin::clock,
-            "russet:plugin/ldap@0.1.0": crate::bindings::russet::plugin::ldap,
-        },
-    });
-}
-
-pub mod profile_template {
-    wit_bindgen::generate!({
-        path: "../../wit",
-        world: "profile-template-plugin",
-        pub_export_macro: true,
-        generate_all,
-        with: {
-            "russet:plugin/context@0.1.0": crate::bindings::russet::plugin::context,
-            "russet:plugin/log@0.1.0": crate::bindings::russet::plugin::log,
-            "russet:plugin/settings@0.1.0": crate::bindings::russet::plugin::settings,
-            "russet:plugin/clock@0.1.0": crate::bindings::russet::plugin::clock,
-            "russet:plugin/ldap@0.1.0": crate::bindings::russet::plugin::ldap,
-        },
-    });
-}
+hook!(enrollment_gate, "enrollment-gate-plugin");
+hook!(directory, "directory-plugin");
+hook!(escrow_policy, "escrow-policy-plugin");
+hook!(profile_template, "profile-template-plugin");
+hook!(command_policy, "command-policy-plugin");
+hook!(declaration_planner, "declaration-planner-plugin");
+hook!(observer, "observer-plugin");
+hook!(scheduled, "scheduled-plugin");

@@ -48,9 +48,3 @@ impl From<serde_json::Error> for Error {
         Self::new(error)
     }
 }
-
-impl From<crate::ldap::Error> for Error {
-    fn from(error: crate::ldap::Error) -> Self {
-        Self::new(error)
-    }
-}

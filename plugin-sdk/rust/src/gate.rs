@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bindings::enrollment_gate::exports::russet::plugin::enrollment_gate as wire;
 use crate::bindings::russet::plugin::context as host;
+use crate::input::{FromHost, input, open_list};
 use crate::{Device, Error, Person};
 
 /// Decides who may enroll. Asked when a device asks for its enrollment profile, at Authenticate, and at renewal.
@@ -20,24 +21,26 @@ pub trait EnrollmentGate {
     fn check(settings: Self::Settings, request: &EnrollmentRequest<'_>) -> Result<Verdict, Error>;
 }
 
-/// When a gate is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// The device asks for its enrollment profile. For manual enrollment nothing is known of the device yet.
-    Profile,
-    /// The device checks in for the first time with its identity certificate.
-    Authenticate,
-    /// An enrolled device asks for a new identity certificate, or checks in with it for the first time.
-    Renewal,
+open_list! {
+    /// When a gate is asked.
+    Stage {
+        /// The device asks for its enrollment profile. For manual enrollment nothing is known of the device yet.
+        Profile = "profile",
+        /// The device checks in for the first time with its identity certificate.
+        Authenticate = "authenticate",
+        /// An enrolled device asks for a new identity certificate, or checks in with it for the first time.
+        Renewal = "renewal",
+    }
 }
 
-/// How a device came to ask for its enrollment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Automated device enrollment: a signed MachineInfo was posted during set-up.
-    Automated,
-    /// The enrollment profile was downloaded and installed by hand.
-    Manual,
+open_list! {
+    /// How a device came to ask for its enrollment.
+    Method {
+        /// Automated device enrollment: a signed MachineInfo was posted during set-up.
+        Automated = "automated",
+        /// The enrollment profile was downloaded and installed by hand.
+        Manual = "manual",
+    }
 }
 
 /// Who owns a device, as far as the way of enrolling tells.
@@ -118,37 +121,49 @@ impl Verdict {
     }
 }
 
-/// What a gate decides about.
-///
-/// ```
-/// use russet_plugin::Device;
-/// use russet_plugin::gate::{EnrollmentRequest, Method, Stage};
-///
-/// let request = EnrollmentRequest::builder()
-///     .stage(Stage::Authenticate)
-///     .method(Method::Automated)
-///     .device(Device::builder().serial_number("C02XK1").build())
-///     .build();
-/// assert_eq!(request.device().serial_number().as_deref(), Some("C02XK1"));
-/// ```
-#[derive(Clone, Debug)]
-pub struct EnrollmentRequest<'a>(Source<'a>);
-
-#[derive(Clone, Debug)]
-enum Source<'a> {
-    Host(&'a host::EnrollmentRequest),
-    Memory(Box<Memory>),
+impl FromHost<host::Ownership> for Ownership {
+    fn from_host(ownership: host::Ownership) -> Self {
+        match ownership {
+            host::Ownership::Organization => Self::Organization,
+            host::Ownership::Personal => Self::Personal,
+            host::Ownership::Unknown => Self::Unknown,
+        }
+    }
 }
 
-#[derive(Clone, Debug)]
-struct Memory {
-    stage: Stage,
-    method: Method,
-    ownership: Ownership,
-    tenant: String,
-    device: Device,
-    person: Option<Person>,
-    can_request_software_update: bool,
+input! {
+    /// What a gate decides about.
+    ///
+    /// ```
+    /// use russet_plugin::Device;
+    /// use russet_plugin::gate::{EnrollmentRequest, Method, Stage};
+    ///
+    /// let request = EnrollmentRequest::builder()
+    ///     .stage(Stage::Authenticate)
+    ///     .method(Method::Automated)
+    ///     .device(Device::builder().serial_number("C02XK1").build())
+    ///     .build();
+    /// assert_eq!(request.device().serial_number().as_deref(), Some("C02XK1"));
+    /// ```
+    EnrollmentRequest, EnrollmentRequestBuilder, EnrollmentRequest;
+    /// Which step of enrollment this is.
+    stage: value<Stage>;
+    /// How the device came to enroll.
+    method: value<Method>;
+    /// Who owns the device.
+    ownership: value<Ownership>;
+    /// The name of the tenant.
+    tenant: text;
+    /// The device.
+    device: value<Device>;
+    /// The person who signed in, if one did.
+    person: maybe<Person>;
+    /// Whether the device can be told to update its software before it enrolls. If not, the host turns a verdict that
+    /// requires an update into a denial.
+    can_request_software_update: value<bool>;
+    /// The identifier of the enrollment that this one would replace: a device with the same UDID is enrolled already,
+    /// with another identity certificate.
+    replaces: maybe_text;
 }
 
 impl EnrollmentRequest<'_> {
@@ -163,135 +178,8 @@ impl EnrollmentRequest<'_> {
             device: Device::default(),
             person: None,
             can_request_software_update: false,
+            replaces: None,
         })
-    }
-
-    /// Which step of enrollment this is.
-    pub fn stage(&self) -> Stage {
-        match &self.0 {
-            Source::Host(request) => match request.stage() {
-                host::GateStage::Profile => Stage::Profile,
-                host::GateStage::Authenticate => Stage::Authenticate,
-                host::GateStage::Renewal => Stage::Renewal,
-            },
-            Source::Memory(request) => request.stage,
-        }
-    }
-
-    /// How the device came to enroll.
-    pub fn method(&self) -> Method {
-        match &self.0 {
-            Source::Host(request) => match request.method() {
-                host::EnrollmentMethod::Automated => Method::Automated,
-                host::EnrollmentMethod::Manual => Method::Manual,
-            },
-            Source::Memory(request) => request.method,
-        }
-    }
-
-    /// Who owns the device.
-    pub fn ownership(&self) -> Ownership {
-        match &self.0 {
-            Source::Host(request) => match request.ownership() {
-                host::Ownership::Organization => Ownership::Organization,
-                host::Ownership::Personal => Ownership::Personal,
-                host::Ownership::Unknown => Ownership::Unknown,
-            },
-            Source::Memory(request) => request.ownership,
-        }
-    }
-
-    /// The name of the tenant.
-    pub fn tenant(&self) -> String {
-        match &self.0 {
-            Source::Host(request) => request.tenant(),
-            Source::Memory(request) => request.tenant.clone(),
-        }
-    }
-
-    /// The device.
-    pub fn device(&self) -> Device {
-        match &self.0 {
-            Source::Host(request) => request.device().into(),
-            Source::Memory(request) => request.device.clone(),
-        }
-    }
-
-    /// The person who signed in, if one did.
-    pub fn person(&self) -> Option<Person> {
-        match &self.0 {
-            Source::Host(request) => request.person().map(Person::from),
-            Source::Memory(request) => request.person.clone(),
-        }
-    }
-
-    /// Whether the device can be told to update its software before it enrolls. If not, the host turns a verdict that
-    /// requires an update into a denial.
-    pub fn can_request_software_update(&self) -> bool {
-        match &self.0 {
-            Source::Host(request) => request.can_request_software_update(),
-            Source::Memory(request) => request.can_request_software_update,
-        }
-    }
-}
-
-/// Builds an [`EnrollmentRequest`] in memory.
-#[derive(Clone, Debug)]
-pub struct EnrollmentRequestBuilder(Memory);
-
-impl EnrollmentRequestBuilder {
-    /// Which step of enrollment this is.
-    #[must_use]
-    pub fn stage(mut self, stage: Stage) -> Self {
-        self.0.stage = stage;
-        self
-    }
-
-    /// How the device came to enroll.
-    #[must_use]
-    pub fn method(mut self, method: Method) -> Self {
-        self.0.method = method;
-        self
-    }
-
-    /// Who owns the device.
-    #[must_use]
-    pub fn ownership(mut self, ownership: Ownership) -> Self {
-        self.0.ownership = ownership;
-        self
-    }
-
-    /// The name of the tenant.
-    #[must_use]
-    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
-        self.0.tenant = tenant.into();
-        self
-    }
-
-    /// The device.
-    #[must_use]
-    pub fn device(mut self, device: Device) -> Self {
-        self.0.device = device;
-        self
-    }
-
-    /// The person who signed in.
-    #[must_use]
-    pub fn person(mut self, person: Person) -> Self {
-        self.0.person = Some(person);
-        self
-    }
-
-    /// Whether the device can be told to update its software before it enrolls.
-    #[must_use]
-    pub fn can_request_software_update(mut self, can: bool) -> Self {
-        self.0.can_request_software_update = can;
-        self
-    }
-
-    /// The request.
-    pub fn build(self) -> EnrollmentRequest<'static> {
-        EnrollmentRequest(Source::Memory(Box::new(self.0)))
     }
 }
 

@@ -22,7 +22,24 @@
 //! # assert_eq!(mail_of("ada"), Ok(Some("ada@example.org".to_owned())));
 //! ```
 
-use std::fmt;
+#[cfg(target_family = "wasm")]
+use crate::bindings::russet::plugin::ldap as backend;
+use crate::bindings::russet::plugin::ldap as host;
+use crate::input::capability_error;
+#[cfg(not(target_family = "wasm"))]
+use crate::testing::backend::ldap as backend;
+
+capability_error! {
+    ldap;
+    /// The connection is not among the plugin's grants; the text names the grant to add.
+    NotGranted => "ldap connection not granted",
+    /// The request is not well formed; the text says why.
+    Invalid => "ldap request not well formed",
+    /// The directory can not be reached, or did not answer in time.
+    Unavailable => "ldap directory not available",
+    /// The directory refused the request.
+    Refused => "ldap directory refused the request",
+}
 
 /// How deep to search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,10 +127,8 @@ impl Search {
     /// # Errors
     ///
     /// See [`Error`].
-    #[cfg(target_family = "wasm")]
     pub fn run(self) -> Result<Vec<Entry>, Error> {
-        use crate::bindings::russet::plugin::ldap as host;
-        let request = host::SearchRequest {
+        let found = backend::search(&host::SearchRequest {
             connection: self.connection,
             base: self.base,
             scope: match self.scope {
@@ -125,8 +140,7 @@ impl Search {
             values: self.values,
             attributes: self.attributes,
             limit: self.limit,
-        };
-        let found = host::search(&request).map_err(Error::from)?;
+        })?;
         Ok(found
             .into_iter()
             .map(|entry| Entry {
@@ -135,16 +149,6 @@ impl Search {
             })
             .collect())
     }
-
-    /// Searches, with the connection's own credentials.
-    ///
-    /// # Errors
-    ///
-    /// See [`Error`].
-    #[cfg(not(target_family = "wasm"))]
-    pub fn run(self) -> Result<Vec<Entry>, Error> {
-        crate::testing::search(&self)
-    }
 }
 
 /// Whether the directory accepts these credentials. An empty password is always refused, because LDAP would take it for an
@@ -153,20 +157,8 @@ impl Search {
 /// # Errors
 ///
 /// See [`Error`]. A wrong password is `Ok(false)`.
-#[cfg(target_family = "wasm")]
 pub fn bind(connection: &str, dn: &str, password: &str) -> Result<bool, Error> {
-    crate::bindings::russet::plugin::ldap::bind(connection, dn, password).map_err(Error::from)
-}
-
-/// Whether the directory accepts these credentials. An empty password is always refused, because LDAP would take it for an
-/// anonymous bind (RFC 4513 section 5.1.2).
-///
-/// # Errors
-///
-/// See [`Error`]. A wrong password is `Ok(false)`.
-#[cfg(not(target_family = "wasm"))]
-pub fn bind(connection: &str, dn: &str, password: &str) -> Result<bool, Error> {
-    crate::testing::bind(connection, dn, password)
+    Ok(backend::bind(connection, dn, password)?)
 }
 
 /// One entry.
@@ -207,44 +199,5 @@ impl Entry {
     /// The first value of an attribute.
     pub fn first(&self, name: &str) -> Option<&str> {
         self.all(name).first().map(String::as_str)
-    }
-}
-
-/// Why a call failed. The texts are the host's and safe to show to an operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The connection is not among the plugin's grants; the text names the grant to add.
-    NotGranted(String),
-    /// The request is not well formed; the text says why.
-    Invalid(String),
-    /// The directory can not be reached, or did not answer in time.
-    Unavailable(String),
-    /// The directory refused the request.
-    Refused(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotGranted(text) => write!(f, "ldap connection not granted: {text}"),
-            Self::Invalid(text) => write!(f, "ldap request not well formed: {text}"),
-            Self::Unavailable(text) => write!(f, "ldap directory not available: {text}"),
-            Self::Refused(text) => write!(f, "ldap directory refused the request: {text}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-#[cfg(target_family = "wasm")]
-impl From<crate::bindings::russet::plugin::ldap::Error> for Error {
-    fn from(error: crate::bindings::russet::plugin::ldap::Error) -> Self {
-        use crate::bindings::russet::plugin::ldap as host;
-        match error {
-            host::Error::NotGranted(text) => Self::NotGranted(text),
-            host::Error::Invalid(text) => Self::Invalid(text),
-            host::Error::Unavailable(text) => Self::Unavailable(text),
-            host::Error::Refused(text) => Self::Refused(text),
-        }
     }
 }

@@ -29,9 +29,17 @@
 //! | `directory` | [`directory::Directory`] | [`directory!`] |
 //! | `escrow-policy` | [`escrow::EscrowPolicy`] | [`escrow_policy!`] |
 //! | `profile-template` | [`template::ProfileTemplate`] | [`profile_template!`] |
+//! | `command-policy` | [`command::CommandPolicy`] | [`command_policy!`] |
+//! | `declaration-planner` | [`planner::DeclarationPlanner`] | [`declaration_planner!`] |
+//! | `observer` | [`observer::Observer`] | [`observer!`] |
+//! | `scheduled` | [`scheduled::Scheduled`] | [`scheduled!`] |
 //!
 //! A plugin may implement several hooks. Beside its `Cargo.toml` (`crate-type = ["cdylib", "rlib"]`) lies a `plugin.toml`
 //! that names its hooks and the capabilities it asks for; `russet plugin build` makes one file of all that.
+//!
+//! What a plugin may use, each with a grant: [`clock`], [`effects`], [`http`], [`inventory`], [`kv`], [`ldap`], [`log`],
+//! [`random`], [`secrets`], [`settings`], [`signer`], and the secret of an escrow policy
+//! ([`escrow::EscrowRequest::secret`]).
 //!
 //! Each call runs in a fresh instance: a `static` does not outlive the call. What the host knows of a device, a person or
 //! a request is read through getters, and only what is read crosses the boundary.
@@ -49,17 +57,30 @@ extern crate self as russet_plugin;
 #[doc(hidden)]
 pub mod bindings;
 pub mod clock;
+pub mod command;
 mod device;
 pub mod directory;
+pub mod effects;
 mod error;
 pub mod escrow;
 pub mod gate;
 #[doc(hidden)]
 pub mod glue;
+pub mod http;
+mod input;
+pub mod inventory;
+pub mod kv;
 pub mod ldap;
 pub mod log;
+pub mod observer;
 mod person;
+pub mod planner;
+pub mod random;
+mod requester;
+pub mod scheduled;
+pub mod secrets;
 pub mod settings;
+pub mod signer;
 pub mod template;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
@@ -67,3 +88,4 @@ pub mod testing;
 pub use device::{Device, DeviceBuilder};
 pub use error::Error;
 pub use person::{Person, PersonBuilder};
+pub use requester::Requester;

@@ -7,6 +7,12 @@
 
 use std::fmt::Display;
 
+#[cfg(target_family = "wasm")]
+use crate::bindings::russet::plugin::log as backend;
+use crate::bindings::russet::plugin::log as host;
+#[cfg(not(target_family = "wasm"))]
+use crate::testing::backend::log as backend;
+
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -41,20 +47,12 @@ pub fn error(message: impl Display) {
 }
 
 /// Writes one line.
-#[cfg(target_family = "wasm")]
 pub fn write(level: Level, message: impl Display) {
-    use crate::bindings::russet::plugin::log as host;
     let level = match level {
         Level::Debug => host::Level::Debug,
         Level::Info => host::Level::Info,
         Level::Warn => host::Level::Warn,
         Level::Error => host::Level::Error,
     };
-    host::write(level, &message.to_string());
-}
-
-/// Writes one line.
-#[cfg(not(target_family = "wasm"))]
-pub fn write(level: Level, message: impl Display) {
-    crate::testing::write(level, message.to_string());
+    backend::write(level, &message.to_string());
 }

@@ -28,7 +28,7 @@ fn text() -> Result<String, Error> {
 
 #[cfg(not(target_family = "wasm"))]
 fn text() -> Result<String, Error> {
-    crate::testing::settings()
+    crate::testing::backend::settings::get()
 }
 
 /// Parses settings as the host gives them: a JSON object.
