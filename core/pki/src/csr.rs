@@ -2,6 +2,7 @@
 //!
 //! Knows the challengePassword attribute (RFC 2985) that SCEP puts its one-time secret in; does not judge it.
 
+use rustls_pki_types::pem::SectionKind;
 use zeroize::Zeroizing;
 
 use crate::ObjectIdentifier;
@@ -10,7 +11,7 @@ use crate::asn1::{self, Asn1Error, Element, PRINTABLE_STRING, SEQUENCE, SET, UTF
 use crate::extensions::Extensions;
 use crate::key::{KeyError, PrivateKey, PublicKey, PublicKeyKind};
 use crate::name::{self, Name};
-use crate::oid;
+use crate::{oid, pem};
 
 /// Largest request that is parsed, in octets.
 const MAX_LEN: usize = 64 * 1024;
@@ -167,6 +168,22 @@ impl CertificateRequest {
             &asn1::bit_string(&signature),
         ]);
         Self::parse(&der, KeyPolicy::default())
+    }
+
+    /// A request in PEM; its signature is checked.
+    ///
+    /// # Errors
+    ///
+    /// [`CsrError`]; `Malformed` also for text that holds none.
+    pub fn from_pem(text: &str, policy: KeyPolicy) -> Result<Self, CsrError> {
+        let sections = pem::sections(text).unwrap_or_default();
+        let request = sections.iter().find(|(kind, _)| *kind == SectionKind::Csr);
+        Self::parse(request.map_or(&[], |(_, der)| der.as_slice()), policy)
+    }
+
+    /// The request as PEM.
+    pub fn to_pem(&self) -> String {
+        pem::encode("CERTIFICATE REQUEST", self.der())
     }
 
     /// The encoded request.

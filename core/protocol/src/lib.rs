@@ -24,6 +24,7 @@ pub mod forbidden;
 pub mod machine_info;
 pub mod message;
 pub mod profile;
+pub mod push_certificate_request;
 pub mod secret;
 
 pub use checkin::{CheckIn, CheckInError};
@@ -35,4 +36,5 @@ pub use fields::FieldError;
 pub use machine_info::{MachineInfo, MachineInfoError};
 pub use message::{DeviceMessage, MessageError, MessageKind};
 pub use plist;
+pub use push_certificate_request::PushCertificateRequest;
 pub use secret::{SecretBytes, SecretString};

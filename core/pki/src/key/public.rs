@@ -1,6 +1,6 @@
 //! SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7).
 
-use crate::algorithm::identifier_parts;
+use crate::algorithm::{Digest, Scheme, SignatureAlgorithm, VerifyError, identifier_parts};
 use crate::asn1::{Asn1Error, Element, INTEGER, SEQUENCE, subrange};
 use crate::oid;
 
@@ -71,6 +71,18 @@ impl PublicKey {
     /// What the key is.
     pub fn kind(&self) -> PublicKeyKind {
         self.kind
+    }
+
+    /// Checks an RSA signature with SHA-256 (PKCS#1 v1.5) over a message.
+    ///
+    /// # Errors
+    /// [`VerifyError`]; `Unsupported` for a key that is not RSA.
+    pub fn verify_rsa_sha256(&self, message: &[u8], signature: &[u8]) -> Result<(), VerifyError> {
+        let algorithm = SignatureAlgorithm {
+            scheme: Scheme::RsaPkcs1,
+            digest: Some(Digest::Sha256),
+        };
+        algorithm.verify(self, None, message, signature, false)
     }
 
     /// What the BIT STRING holds: an RSAPublicKey, or a point.

@@ -4,10 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
+use russet_protocol::{Limits, codec, plist};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -20,6 +23,23 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, thiserror::Error)]
 #[error("the push service's test certificates cannot be made or read")]
 pub struct PkiError(#[from] rcgen::Error);
+
+/// Why a vendor's signed request is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PushRequestError {
+    /// A part of it is not what it has to be.
+    #[error("the request is not {0}")]
+    Form(&'static str),
+    /// A part of it is not there.
+    #[error("the request has no {0}")]
+    Missing(&'static str),
+    /// The vendor did not sign it.
+    #[error("the signature is not that of the vendor's certificate")]
+    Signature,
+    /// The certificate cannot be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+}
 
 /// A push certificate with its key. The key is for a stand-in only, but servers under test treat it as a secret.
 #[derive(Clone)]
@@ -115,19 +135,50 @@ impl ApnsPki {
         not_before: SystemTime,
         not_after: SystemTime,
     ) -> Result<PushCertificatePem, PkiError> {
-        let mut params = leaf(ExtendedKeyUsagePurpose::ClientAuth, not_before, not_after);
-        params
-            .distinguished_name
-            .push(DnType::CustomDnType(USER_ID.to_vec()), topic);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, format!("APSP:{topic}"));
+        let params = push_certificate(topic, not_before, not_after);
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate = params.signed_by(&key, &self.clients.issuer)?;
         Ok(PushCertificatePem {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
         })
+    }
+
+    /// Plays Apple's portal: takes what a vendor signed for a customer, checks the vendor's signature, and makes the push
+    /// certificate (PEM) of the request's key, valid from yesterday for a year.
+    ///
+    /// # Errors
+    ///
+    /// The file is not a vendor's signed request, or the certificate library fails.
+    pub fn answer_push_request(&self, signed_request: &str, topic: &str) -> Result<String, PushRequestError> {
+        let plist = STANDARD
+            .decode(signed_request.trim())
+            .map_err(|_| PushRequestError::Form("base64"))?;
+        let file = codec::decode(&plist, &Limits::default()).map_err(|_| PushRequestError::Form("a property list"))?;
+        let text = |key: &'static str| {
+            let value = file.get(key).and_then(plist::Value::as_string);
+            value.ok_or(PushRequestError::Missing(key))
+        };
+        let binary = |key: &'static str| {
+            STANDARD
+                .decode(text(key)?)
+                .map_err(|_| PushRequestError::Form("base64"))
+        };
+        let request = binary("PushCertRequestCSR")?;
+        let chain = russet_pki::Certificate::chain_from_pem(text("PushCertCertificateChain")?)
+            .map_err(|_| PushRequestError::Form("a chain of certificates"))?;
+        let vendor = chain.first().ok_or(PushRequestError::Form("a chain of certificates"))?;
+        vendor
+            .public_key()
+            .verify_rsa_sha256(&request, &binary("PushCertSignature")?)
+            .map_err(|_| PushRequestError::Signature)?;
+
+        let mut request =
+            CertificateSigningRequestParams::from_der(&request.as_slice().into()).map_err(PkiError::from)?;
+        let now = SystemTime::now();
+        request.params = push_certificate(topic, now - DAY, now + 365 * DAY);
+        let certificate = request.signed_by(&self.clients.issuer).map_err(PkiError::from)?;
+        Ok(certificate.pem())
     }
 
     /// The root of push certificates.
@@ -182,6 +233,17 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_pem(&certificate, key)?;
         Ok(Self { certificate, issuer })
     }
+}
+
+fn push_certificate(topic: &str, not_before: SystemTime, not_after: SystemTime) -> CertificateParams {
+    let mut params = leaf(ExtendedKeyUsagePurpose::ClientAuth, not_before, not_after);
+    params
+        .distinguished_name
+        .push(DnType::CustomDnType(USER_ID.to_vec()), topic);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("APSP:{topic}"));
+    params
 }
 
 fn leaf(usage: ExtendedKeyUsagePurpose, not_before: SystemTime, not_after: SystemTime) -> CertificateParams {
