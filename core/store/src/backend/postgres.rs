@@ -1,8 +1,12 @@
 //! PostgreSQL: each operation in its own transaction on the pool, run again when the database asks for that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use sea_orm::sqlx::Error;
+use sea_orm::sqlx::postgres::PgListener;
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, TransactionTrait};
+use tokio::sync::Notify;
 
 use super::Body;
 use crate::db::Db;
@@ -11,6 +15,40 @@ use crate::signals::{Asked, Signals};
 
 /// How often a transaction is tried before its error is reported.
 const ATTEMPTS: u32 = 6;
+
+/// Connections beside those that were asked for: one listens for changes of other nodes.
+const LISTENERS: u32 = 1;
+
+/// How long to wait before a lost listener is started again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// Passes on what is announced on a channel, until the pool is closed. What is announced while the connection is lost is
+/// missed, so whoever is told has to look now and then all the same.
+pub(crate) async fn listen(pool: DatabaseConnection, channel: &'static str, signal: Arc<Notify>) {
+    let pool = pool.get_postgres_connection_pool().clone();
+    while !pool.is_closed() {
+        match listen_once(&pool, channel, &signal).await {
+            Err(Error::PoolClosed) => return,
+            Err(error) => tracing::debug!(error = %error, channel, "store.listen lost, trying again"),
+            Ok(()) => {}
+        }
+        tokio::select! {
+            () = pool.close_event() => return,
+            () = tokio::time::sleep(LISTEN_AGAIN) => {}
+        }
+    }
+}
+
+async fn listen_once(pool: &sea_orm::sqlx::PgPool, channel: &str, signal: &Notify) -> Result<(), Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(channel).await?;
+    // Something may have changed before.
+    signal.notify_one();
+    loop {
+        listener.recv().await?;
+        signal.notify_one();
+    }
+}
 
 pub(crate) async fn connect(
     url: &str,
@@ -21,7 +59,7 @@ pub(crate) async fn connect(
     let mut options = ConnectOptions::new(url);
     options
         // Migrations hold a lock on one connection while they run on another.
-        .max_connections(connections.max(2))
+        .max_connections(connections.max(2).saturating_add(LISTENERS))
         .acquire_timeout(acquire_timeout)
         .statement_timeout(statement_timeout)
         .set_application_name("russet")

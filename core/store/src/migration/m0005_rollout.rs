@@ -74,10 +74,4 @@ CREATE TABLE nodes (
     started_at BIGINT NOT NULL,
     seen_at BIGINT NOT NULL
 );
-
-CREATE TABLE leases (
-    name TEXT PRIMARY KEY,
-    holder TEXT NOT NULL,
-    held_until BIGINT NOT NULL
-);
 ";
