@@ -14,12 +14,28 @@
 //! [defaults]                             # the settings until others are given; optional
 //! ```
 //!
+//! An observer says which events it takes, and scheduled work when it is due:
+//!
+//! ```toml
+//! hooks = ["observer", "scheduled"]
+//! events = ["enrollment.", "command.answered"]   # how the names of the kinds begin
+//!
+//! [[schedules]]
+//! name = "sync"
+//! every_minutes = 60
+//!
+//! [[schedules]]
+//! name = "report"
+//! daily_at = "03:00"                             # UTC
+//! ```
+//!
 //! This crate knows the contract only by the names of its interfaces, and nothing of the server: whether a plugin is
 //! trusted, granted what it asks for, and fit to run is the host's to decide.
 
 mod artifact;
 mod build;
 mod component;
+mod contract;
 mod manifest;
 mod project;
 mod toolchain;
@@ -27,6 +43,7 @@ mod toolchain;
 pub use artifact::artifact;
 pub use build::{BuildError, BuildOptions, Built, build};
 pub use component::{ComponentError, Interfaces};
-pub use manifest::{ManifestError, PluginFile};
+pub use contract::{CAPABILITIES, HOOKS};
+pub use manifest::{ManifestError, PluginFile, Schedule};
 pub use project::ProjectError;
 pub use toolchain::{TARGET, Toolchain, ToolchainError, Way};

@@ -7,13 +7,8 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 
 use crate::component::Interfaces;
+use crate::contract::{CAPABILITIES, HOOKS};
 use crate::project::Package;
-
-/// The hooks of the contract.
-const HOOKS: [&str; 4] = ["directory", "enrollment-gate", "escrow-policy", "profile-template"];
-
-/// The capabilities of the contract: an interface and a function.
-const CAPABILITIES: [&str; 5] = ["clock.now-ms", "ldap.bind", "ldap.search", "log.write", "settings.get"];
 
 /// `plugin.toml`: what a plugin says about itself, beside its `Cargo.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -34,6 +29,26 @@ pub struct PluginFile {
     pub settings: Option<PathBuf>,
     /// The settings that it has until others are given.
     pub defaults: Option<BTreeMap<String, toml::Value>>,
+    /// What kinds of events an observer takes: how their names begin, such as `enrollment.` or `command.answered`.
+    #[serde(default)]
+    pub events: BTreeSet<String>,
+    /// When the `scheduled` hook is called.
+    #[serde(default)]
+    pub schedules: Vec<Schedule>,
+}
+
+/// When the `scheduled` hook is called: `every_minutes` or `daily_at`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// What the plugin knows the work by: 1 to 64 of `a-z`, `0-9` and `-`.
+    pub name: String,
+    /// Every so many minutes, 1 to 10,080 (a week).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_minutes: Option<u32>,
+    /// Every day at this time, `HH:MM` in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daily_at: Option<String>,
 }
 
 /// Why there is no manifest.
@@ -69,6 +84,10 @@ pub(crate) struct Manifest {
     settings_schema: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     defaults: Option<BTreeMap<String, toml::Value>>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    events: BTreeSet<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    schedules: Vec<Schedule>,
 }
 
 impl Manifest {
@@ -81,7 +100,7 @@ impl Manifest {
             reason,
         };
         let file: PluginFile = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        let name = file.name.unwrap_or_else(|| package.name.clone());
+        let name = file.name.clone().unwrap_or_else(|| package.name.clone());
         if !is_name(&name) {
             return Err(invalid(format!(
                 "the name `{name}` is not made of 1 to 64 of a-z, 0-9 and -"
@@ -92,6 +111,8 @@ impl Manifest {
         }
         known("hook", &file.hooks, &HOOKS).map_err(invalid)?;
         known("capability", &file.capabilities, &CAPABILITIES).map_err(invalid)?;
+        check_events(&file).map_err(invalid)?;
+        check_schedules(&file).map_err(invalid)?;
         let settings_schema = match &file.settings {
             None => None,
             Some(schema) => Some(read_schema(&package.directory().join(schema))?),
@@ -107,6 +128,8 @@ impl Manifest {
             capabilities: file.capabilities,
             settings_schema,
             defaults: file.defaults,
+            events: file.events,
+            schedules: file.schedules,
         })
     }
 
@@ -164,6 +187,65 @@ fn known(what: &str, given: &BTreeSet<String>, known: &[&str]) -> Result<(), Str
         None => Ok(()),
         Some(name) => Err(format!("unknown {what} `{name}`; known are {}", known.join(", "))),
     }
+}
+
+fn check_events(file: &PluginFile) -> Result<(), String> {
+    let observes = file.hooks.contains("observer");
+    if observes && file.events.is_empty() {
+        return Err(
+            "an observer is told nothing without `events`; write the kinds that it takes, such as `events = \
+             [\"enrollment.\", \"command.answered\"]`"
+                .to_owned(),
+        );
+    }
+    if !observes && !file.events.is_empty() {
+        return Err("`events` is for observers; write `hooks = [\"observer\"]`, or leave `events` out".to_owned());
+    }
+    let kind = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
+    match file.events.iter().find(|e| e.is_empty() || !e.chars().all(kind)) {
+        None => Ok(()),
+        Some(event) => Err(format!(
+            "`{event}` is no kind of events; write how their names begin, such as `enrollment.`"
+        )),
+    }
+}
+
+fn check_schedules(file: &PluginFile) -> Result<(), String> {
+    if !file.schedules.is_empty() && !file.hooks.contains("scheduled") {
+        return Err("`[[schedules]]` needs the hook `scheduled`; write `hooks = [\"scheduled\"]`".to_owned());
+    }
+    let mut names = BTreeSet::new();
+    for schedule in &file.schedules {
+        let name = &schedule.name;
+        if !is_name(name) {
+            return Err(format!(
+                "the schedule `{name}` is not named with 1 to 64 of a-z, 0-9 and -"
+            ));
+        }
+        if !names.insert(name) {
+            return Err(format!("two schedules have the name `{name}`"));
+        }
+        let good = match (schedule.every_minutes, &schedule.daily_at) {
+            (Some(minutes), None) => (1..=7 * 24 * 60).contains(&minutes),
+            (None, Some(time)) => is_time(time),
+            _ => false,
+        };
+        if !good {
+            return Err(format!(
+                "the schedule `{name}` has to say when: `every_minutes = 60` (1 to 10,080) or `daily_at = \"03:00\"` (UTC)"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// `HH:MM`.
+fn is_time(text: &str) -> bool {
+    let number = |text: &str, below: u32| {
+        text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit()) && text.parse().is_ok_and(|n: u32| n < below)
+    };
+    text.split_once(':')
+        .is_some_and(|(hour, minute)| number(hour, 24) && number(minute, 60))
 }
 
 fn list<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
@@ -250,7 +332,7 @@ mod tests {
             ("hooks = ['directory']\nhook = 1", "unknown field `hook`"),
             (
                 "hooks = ['gate']",
-                "unknown hook `gate`; known are directory, enrollment-gate",
+                "unknown hook `gate`; known are command-policy",
             ),
             ("hooks = []", "`hooks` is empty"),
             ("", "missing field `hooks`"),
@@ -260,11 +342,52 @@ mod tests {
                 "unknown capability `disk.read`",
             ),
             ("hooks = ['directory']\nsettings = 'none.json'", "none.json"),
+            ("hooks = ['observer']", "write the kinds that it takes"),
+            ("hooks = ['directory']\nevents = ['push.']", "`events` is for observers"),
+            ("hooks = ['observer']\nevents = ['Push *']", "`Push *` is no kind"),
+            (
+                "hooks = ['directory']\n[[schedules]]\nname = 'x'\nevery_minutes = 1",
+                "needs the hook `scheduled`",
+            ),
+            (
+                "hooks = ['scheduled']\n[[schedules]]\nname = 'x'\nevery_minutes = 0",
+                "has to say when",
+            ),
+            (
+                "hooks = ['scheduled']\n[[schedules]]\nname = 'x'\nevery_minutes = 5\ndaily_at = '03:00'",
+                "has to say when",
+            ),
+            (
+                "hooks = ['scheduled']\n[[schedules]]\nname = 'x'\ndaily_at = '24:00'",
+                "has to say when",
+            ),
+            (
+                "hooks = ['scheduled']\nschedules = [{name = 'x', every_minutes = 1}, {name = 'x', every_minutes = 2}]",
+                "two schedules",
+            ),
             ("hooks = ['directory']\nsettings = 'bad.json'", "not a JSON object"),
         ] {
             let error = manifest(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn events_and_schedules_are_written_through() {
+        let manifest = manifest(
+            "hooks = ['observer', 'scheduled']\nevents = ['enrollment.', 'command.answered']\n\
+             [[schedules]]\nname = 'sync'\nevery_minutes = 60\n[[schedules]]\nname = 'report'\ndaily_at = '03:05'",
+        )
+        .unwrap();
+        let written = serde_json::to_value(&manifest).unwrap();
+        assert_eq!(
+            written["events"],
+            serde_json::json!(["command.answered", "enrollment."])
+        );
+        assert_eq!(
+            written["schedules"],
+            serde_json::json!([{"name": "sync", "every_minutes": 60}, {"name": "report", "daily_at": "03:05"}])
+        );
     }
 
     #[test]
