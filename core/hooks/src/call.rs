@@ -1,7 +1,7 @@
 //! A call of a hook, as a tower service.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -108,6 +108,39 @@ pub struct Scope {
     pub depth: u8,
     /// Whether the answers that a plugin gets from the host are to be written to the journal.
     pub recording: bool,
+    /// What decides whether a candidate answers, where one has a share of the calls.
+    pub share: ShareKey,
+}
+
+/// What decides which of two revisions of a plugin answers while they share the calls. Clones share it, so that all hooks
+/// of one request about one enrollment get the same: see [`ShareKey::of`].
+#[derive(Clone, Debug, Default)]
+pub struct ShareKey(Arc<Mutex<Option<Known>>>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    label: Arc<str>,
+    person: bool,
+}
+
+impl ShareKey {
+    /// The key of a call. It is what the call is about, a device in most hooks; but a directory, which is asked about
+    /// people, follows the device that the request was about before, and a request that began with a person keeps to the
+    /// person.
+    pub fn of(&self, hook: HookKind, subject: &str) -> Arc<str> {
+        let person = hook == HookKind::Directory;
+        // Nobody panics while it is held, and if somebody did, what is there would still be whole.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_ref().filter(|known| known.person || person) {
+            return Arc::clone(&known.label);
+        }
+        let label: Arc<str> = subject.into();
+        *known = Some(Known {
+            label: Arc::clone(&label),
+            person,
+        });
+        label
+    }
 }
 
 impl Scope {
@@ -119,6 +152,7 @@ impl Scope {
             deadline: Instant::now() + budget,
             depth: 0,
             recording: false,
+            share: ShareKey::default(),
         }
     }
 

@@ -28,7 +28,7 @@ mod set;
 mod subject;
 mod template;
 
-pub use call::{Answer, Ask, Hook, HookKind, HookService, MAX_DEPTH, Scope, native};
+pub use call::{Answer, Ask, Hook, HookKind, HookService, MAX_DEPTH, Scope, ShareKey, native};
 pub use combine::{Outcome, Undecided};
 pub use command::{
     CommandFailure, CommandHook, CommandPolicy, CommandRequest, CommandStage, CommandVerdict, Explanation,

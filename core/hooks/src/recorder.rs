@@ -52,6 +52,9 @@ pub struct Recorded {
     pub journal: Vec<JournalEntry>,
     /// What the call used.
     pub usage: Usage,
+    /// The digest of the revision that answered, where it is not the implementor's own: a candidate that has a share of
+    /// the calls.
+    pub revision: Option<String>,
 }
 
 /// Collects what a call leaves. Clones share it.

@@ -52,7 +52,7 @@ impl<H: Hook> Implementor<H> {
         let mut record = DecisionRecord {
             hook: H::KIND,
             plugin: self.name.clone(),
-            revision: self.revision.clone(),
+            revision: recorded.revision.unwrap_or_else(|| self.revision.clone()),
             subject: H::subject(&request).to_owned(),
             verdict: verdict.to_owned(),
             reason: None,
