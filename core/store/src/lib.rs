@@ -16,22 +16,29 @@
 //! - Secrets are sealed to their tenant, kind and row; a sealed value that is changed or moved does not open.
 
 mod api_tokens;
+mod assignments;
 mod backend;
 mod certificates;
 mod challenges;
 mod commands;
+mod comparisons;
 mod db;
 mod decisions;
+mod declarations;
 mod enrollments;
 mod entity;
 mod error;
 mod escrow;
+mod groups;
 mod ids;
+mod leases;
 mod maintenance;
 mod migration;
+mod nodes;
 mod page;
 mod plugins;
 mod profiles;
+mod publishers;
 mod push;
 mod push_certificates;
 mod secrets;
@@ -43,26 +50,38 @@ pub mod testing;
 mod vault;
 
 pub use api_tokens::ApiToken;
+pub use assignments::{ProfileAssignment, ProfileCommands};
 pub use certificates::{CertificateRecord, NewCertificate};
 pub use challenges::{ChallengeRecord, Consumed, Issued, NewChallenge};
 pub use commands::{
-    CommandCounts, CommandRecord, Delivery, Enqueued, EntryRecord, EntryState, NewCommand, Poll, ReportStatus,
-    ReportWrite, Reported,
+    Approval, CommandCounts, CommandOrigin, CommandRecord, Delivery, Enqueued, EntryRecord, EntryState, FlushFilter,
+    Hold, NewCommand, OpenCounts, Poll, QueueCounts, QueueRules, ReportStatus, ReportWrite, Reported, TargetName, Targets,
 };
+pub use comparisons::{Comparison, ComparisonReport, ComparisonSample};
 pub use decisions::{DecisionRecord, NewDecision};
+pub use declarations::{
+    DeclarationSet, NewPlan, PlanChange, PlanItem, PlanJob, PlanToken, PlanView, PlannedContent, PlannedItem,
+    SetAssignment, SetDeclaration, SetWritten, StatusItem, StatusProblem, StatusWrite, StoredDeclaration,
+};
 pub use enrollments::{
     AuthenticateWrite, DeviceFacts, EnrollmentFilter, EnrollmentLookup, EnrollmentRecord, EnrollmentState, PushState,
     Resolved, ResolvedCertificate, ResolvedEnrollment, TokenTarget, TokenUpdateWrite, TokenUpdated, UserFacts,
 };
 pub use error::{DatabaseError, MasterKeyError, OpenError, StoreError};
-pub use escrow::{EscrowInfo, EscrowKind};
+pub use escrow::{Decided, EscrowInfo, EscrowKind, HeldDeposit};
+pub use groups::GroupRecord;
 pub use ids::{
-    ApiTokenId, CertificateId, ChallengeId, DecisionId, EnrollmentId, EntryId, RevisionId, Sha256, TenantId,
+    ApiTokenId, CertificateId, ChallengeId, DecisionId, EnrollmentId, EntryId, GroupId, RevisionId, RolloutId, Sha256, TenantId,
 };
 pub use maintenance::{Purged, Retention};
+pub use nodes::NodeRecord;
 pub use page::{Cursor, MAX_PAGE, Page};
-pub use plugins::{ActivePlugins, NewRevision, PluginRecord, RevisionRecord, RevisionState};
-pub use profiles::Profile;
+pub use plugins::{
+    Activation, ActivePlugins, Actor, NewRevision, NewRollout, PluginRecord, Quarantined, RevisionEvent,
+    RevisionRecord, RevisionState, RolloutPhase, RolloutRecord, StagedRollout,
+};
+pub use profiles::{Profile, ProfileWritten};
+pub use publishers::{NewPublisher, Publisher, UsedVersion};
 pub use push::PushJob;
 pub use push_certificates::{PushCertificate, PushIdentity};
 pub use secrets::SecretKind;

@@ -5,7 +5,11 @@
 //! in both.
 
 mod m0001_first_light;
+mod m0002_queue;
 mod m0003_effects;
+mod m0005_rollout;
+mod m0006_declarations;
+mod m0007_publishers;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -25,7 +29,11 @@ impl MigratorTrait for Migrator {
 /// Every step, in order. A step is known by its name: one may be added before another that was not released either.
 const STEPS: &[(&str, &str)] = &[
     ("m0001_first_light", m0001_first_light::SQL),
+    ("m0002_queue", m0002_queue::SQL),
     ("m0003_effects", m0003_effects::SQL),
+    ("m0005_rollout", m0005_rollout::SQL),
+    ("m0006_declarations", m0006_declarations::SQL),
+    ("m0007_publishers", m0007_publishers::SQL),
 ];
 
 /// One step: statements separated by semicolons.
@@ -70,8 +78,28 @@ fn render(sql: &str, backend: DbBackend) -> String {
             "BIGINT NOT NULL DEFAULT 0",
         ),
     };
-    sql.replace("{row_id}", row_id)
+    let other = match backend {
+        DbBackend::Postgres => "sqlite",
+        _ => "postgres",
+    };
+    without(sql, other)
+        .replace("{row_id}", row_id)
         .replace("{bytes}", bytes)
         .replace("{uuid}", uuid)
         .replace("{tx}", tx)
+}
+
+/// Leaves out what is for the other back end (between `{name}` and `{/name}`), and the marks of this one.
+fn without(sql: &str, other: &str) -> String {
+    let (begin, end) = (format!("{{{other}}}"), format!("{{/{other}}}"));
+    let mut kept = String::with_capacity(sql.len());
+    for (at, part) in sql.split(&begin).enumerate() {
+        kept.push_str(match at {
+            0 => part,
+            _ => part.split_once(&end).map_or("", |(_, after)| after),
+        });
+    }
+    ["{sqlite}", "{/sqlite}", "{postgres}", "{/postgres}"]
+        .iter()
+        .fold(kept, |sql, mark| sql.replace(mark, ""))
 }

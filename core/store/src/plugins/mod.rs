@@ -90,6 +90,8 @@ pub struct RevisionRecord {
     pub settings: Json,
     /// What the administrator lets it reach.
     pub grants: Json,
+    /// How it was signed; `None` for what was stored before that was noted.
+    pub signature: Option<Json>,
     /// Where it stands.
     pub state: RevisionState,
     /// Why it stands there.
@@ -128,10 +130,10 @@ pub struct ActivePlugins {
 }
 
 const COLUMNS: &str = "r.id, p.name, p.position, r.version, r.digest, r.manifest, r.settings, r.grants, r.state, \
-     r.reason, r.created_at, r.activated_at, r.revision";
+     r.reason, r.created_at, r.activated_at, r.revision, r.signature";
 
 /// How many columns [`COLUMNS`] are.
-const WIDTH: usize = 13;
+const WIDTH: usize = 14;
 
 fn revision_of(row: &Row) -> Result<RevisionRecord, StoreError> {
     Ok(RevisionRecord {
@@ -148,6 +150,7 @@ fn revision_of(row: &Row) -> Result<RevisionRecord, StoreError> {
         created_at: row.time(10)?,
         activated_at: row.time_opt(11)?,
         revision: row.get(12)?,
+        signature: row.json_opt(13)?,
     })
 }
 

@@ -35,6 +35,8 @@ pub struct NewRevision {
     pub settings: Json,
     /// What the administrator lets it reach.
     pub grants: Json,
+    /// How it was signed, if that was looked into.
+    pub signature: Option<Json>,
     /// The digest of component, settings and grants, if it was probed.
     pub revision: Option<String>,
     /// The steps that it has taken, the last of which is where it stands.
@@ -353,7 +355,7 @@ async fn insert(db: &Db, revision: &NewRevision, now: Timestamp) -> Result<Revis
     let id = db
         .row(
             "INSERT INTO plugin_revisions (tenant_id, plugin_id, version, digest, manifest, settings, grants, state, \
-             revision, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9) RETURNING id",
+             revision, signature, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10) RETURNING id",
             values![
                 revision.tenant,
                 plugin,
@@ -363,6 +365,7 @@ async fn insert(db: &Db, revision: &NewRevision, now: Timestamp) -> Result<Revis
                 revision.settings.to_string(),
                 revision.grants.to_string(),
                 revision.revision.clone(),
+                revision.signature.as_ref().map(Json::to_string),
                 ms(now),
             ],
         )
