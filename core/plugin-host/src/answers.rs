@@ -1,12 +1,16 @@
 //! From a plugin's answer to a verdict. What a plugin says is not trusted: it is measured before the server keeps it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use russet_hooks::{
-    BetaProgram, Denial, DirectoryVerdict, EscrowVerdict, GateVerdict, Person, RenderedProfile, SoftwareUpdate,
+    BetaProgram, CommandVerdict, Denial, DirectoryVerdict, EscrowVerdict, Explanation, GateVerdict, Person,
+    PlannedDeclaration, RenderedProfile, Secret, SoftwareUpdate,
 };
 
-use crate::bindings::exports::russet::plugin::{directory, enrollment_gate, escrow_policy};
+use crate::bindings::exports::russet::plugin::{
+    command_policy, declaration_planner, directory, enrollment_gate, escrow_policy,
+};
+use crate::checks::is_json_object;
 
 /// The longest name, in bytes.
 const MAX_NAME: usize = 256;
@@ -16,6 +20,11 @@ const MAX_TEXT: usize = 4 << 10;
 const MAX_ATTRIBUTES: usize = 256;
 /// The most groups of a person, and the most values of one attribute.
 const MAX_VALUES: usize = 4_096;
+
+/// The largest secret that a policy puts in the place of another, in bytes.
+const MAX_SECRET: usize = 64 << 10;
+/// The most declarations of a plan.
+const MAX_DECLARATIONS: usize = 1_000;
 
 /// Why an answer is not used.
 pub(crate) type Bad = String;
@@ -122,14 +131,108 @@ fn person(entry: directory::PersonEntry) -> Result<Person, Bad> {
     })
 }
 
-pub(crate) fn escrow(verdict: escrow_policy::Verdict) -> Result<EscrowVerdict, Bad> {
+pub(crate) fn deposit(verdict: escrow_policy::DepositVerdict) -> Result<EscrowVerdict, Bad> {
+    use escrow_policy::DepositVerdict;
+    match verdict {
+        DepositVerdict::Accept => Ok(EscrowVerdict::Allow),
+        DepositVerdict::AcceptAs(secret) => other_form(secret),
+        DepositVerdict::Reject(reason) => refusal(reason),
+    }
+}
+
+pub(crate) fn release(verdict: escrow_policy::ReleaseVerdict) -> Result<EscrowVerdict, Bad> {
+    use escrow_policy::ReleaseVerdict;
+    match verdict {
+        ReleaseVerdict::Release => Ok(EscrowVerdict::Allow),
+        ReleaseVerdict::ReleaseAs(secret) => other_form(secret),
+        ReleaseVerdict::Deny(reason) => refusal(reason),
+    }
+}
+
+pub(crate) fn clear(verdict: escrow_policy::ClearVerdict) -> Result<EscrowVerdict, Bad> {
+    use escrow_policy::ClearVerdict;
+    match verdict {
+        ClearVerdict::Clear => Ok(EscrowVerdict::Allow),
+        ClearVerdict::Keep(reason) => refusal(reason),
+    }
+}
+
+fn other_form(secret: Vec<u8>) -> Result<EscrowVerdict, Bad> {
+    let secret = Secret::new(secret);
+    let size = secret.expose().len();
+    if size == 0 || size > MAX_SECRET {
+        return Err(format!("a secret of {size} bytes; 1 to {MAX_SECRET} are allowed"));
+    }
+    Ok(EscrowVerdict::AllowAs(secret))
+}
+
+fn refusal(reason: String) -> Result<EscrowVerdict, Bad> {
+    text("the reason of a refusal", &reason)?;
+    Ok(EscrowVerdict::Deny(reason))
+}
+
+pub(crate) fn command(verdict: command_policy::Verdict, limit: usize) -> Result<CommandVerdict, Bad> {
+    use command_policy::Verdict;
     Ok(match verdict {
-        escrow_policy::Verdict::Allow => EscrowVerdict::Allow,
-        escrow_policy::Verdict::Deny(reason) => {
-            text("the reason of a denial", &reason)?;
-            EscrowVerdict::Deny(reason)
+        Verdict::Allow => CommandVerdict::Allow,
+        Verdict::Replace(command) => {
+            if command.len() > limit {
+                return Err(format!(
+                    "a command of {} bytes; at most {limit} are allowed",
+                    command.len()
+                ));
+            }
+            if !is_json_object(&command) {
+                return Err("the command in its place is not a JSON object".to_owned());
+            }
+            CommandVerdict::Replace(command)
         }
+        Verdict::Hold(why) => CommandVerdict::Hold(explanation(why)?),
+        Verdict::Deny(why) => CommandVerdict::Deny(explanation(why)?),
     })
+}
+
+fn explanation(why: command_policy::Explanation) -> Result<Explanation, Bad> {
+    named("the reason of a refusal", &why.reason)?;
+    text("the message of a refusal", &why.message)?;
+    Ok(Explanation {
+        reason: why.reason,
+        message: why.message,
+    })
+}
+
+pub(crate) fn plan(
+    declarations: Vec<declaration_planner::Declaration>,
+    limit: usize,
+) -> Result<Vec<PlannedDeclaration>, Bad> {
+    at_most("declarations", declarations.len(), MAX_DECLARATIONS)?;
+    let mut identifiers = BTreeSet::new();
+    let mut size = 0;
+    for declaration in &declarations {
+        named("the identifier of a declaration", &declaration.identifier)?;
+        named("the type of a declaration", &declaration.declaration_type)?;
+        if !identifiers.insert(declaration.identifier.as_str()) {
+            return Err(format!("the declaration {:?} is given twice", declaration.identifier));
+        }
+        size += declaration.payload.len();
+        if size > limit {
+            return Err(format!("declarations of more than {limit} bytes in all"));
+        }
+        if !is_json_object(&declaration.payload) {
+            return Err(format!(
+                "the payload of the declaration {:?} is not a JSON object",
+                declaration.identifier
+            ));
+        }
+    }
+    Ok(declarations
+        .into_iter()
+        .map(|declaration| PlannedDeclaration {
+            identifier: declaration.identifier,
+            declaration_type: declaration.declaration_type,
+            payload: declaration.payload,
+        })
+        .collect())
 }
 
 pub(crate) fn rendered(profile: Vec<u8>, limit: usize) -> Result<RenderedProfile, Bad> {
@@ -218,6 +321,54 @@ mod tests {
             }))
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_secret_in_another_form_has_a_size_and_is_not_shown() {
+        let verdict = deposit(escrow_policy::DepositVerdict::AcceptAs(b"wrapped".to_vec())).unwrap();
+        assert_eq!(verdict, EscrowVerdict::AllowAs(Secret::new(*b"wrapped")));
+        assert!(!format!("{verdict:?}").contains("wrapped"));
+        assert!(release(escrow_policy::ReleaseVerdict::ReleaseAs(Vec::new())).is_err());
+        assert!(release(escrow_policy::ReleaseVerdict::ReleaseAs(vec![0; MAX_SECRET + 1])).is_err());
+        let kept = clear(escrow_policy::ClearVerdict::Keep("not yet".to_owned())).unwrap();
+        assert_eq!(kept, EscrowVerdict::Deny("not yet".to_owned()));
+    }
+
+    #[test]
+    fn a_command_in_the_place_of_another_is_an_object_of_a_size() {
+        let replace = |text: &str| command(command_policy::Verdict::Replace(text.to_owned()), 64);
+        assert!(replace(r#"{"RequestType":"DeviceLock"}"#).is_ok());
+        assert!(replace("[]").is_err());
+        assert!(replace("{").is_err());
+        assert!(replace(&format!("{{\"a\":\"{}\"}}", "x".repeat(64))).is_err());
+        let nameless = command_policy::Explanation {
+            reason: String::new(),
+            message: "no".to_owned(),
+        };
+        assert!(command(command_policy::Verdict::Hold(nameless), 64).is_err());
+    }
+
+    #[test]
+    fn a_plan_is_a_set_of_objects() {
+        let declaration = |identifier: &str, payload: &str| declaration_planner::Declaration {
+            identifier: identifier.to_owned(),
+            declaration_type: "com.apple.configuration.passcode.settings".to_owned(),
+            payload: payload.to_owned(),
+        };
+        assert_eq!(
+            plan(vec![declaration("a", "{}"), declaration("b", "{}")], 64)
+                .unwrap()
+                .len(),
+            2
+        );
+        assert!(plan(vec![declaration("a", "{}"), declaration("a", "{}")], 64).is_err());
+        assert!(plan(vec![declaration("", "{}")], 64).is_err());
+        assert!(plan(vec![declaration("a", "3")], 64).is_err());
+        assert!(plan(vec![declaration("a", "{}"), declaration("b", "{}")], 3).is_err());
+        let many = (0..=MAX_DECLARATIONS)
+            .map(|n| declaration(&n.to_string(), "{}"))
+            .collect();
+        assert!(plan(many, 1 << 20).is_err());
     }
 
     #[test]

@@ -1,70 +1,83 @@
 //! The interface `context`: what a plugin reads of the question it is asked.
 //!
-//! Every getter counts as a host call. They read memory that the request already holds, so none of them waits.
+//! Every getter counts as a host call. They read memory that the request already holds, so none of them waits. A handle on a
+//! device or person carries a number: 0 is that of the question, others were handed out by `inventory` in the same call.
 
 use russet_hooks::{
-    Device, EnrollmentMethod, EnrollmentRequest, EscrowKind, EscrowRequest, GateStage, Ownership, Person, Requester,
-    TemplateRequest,
+    CommandRequest, Device, EnrollmentRequest, EscrowRequest, Event, Ownership, Person, PlanRequest, Requester,
+    ScheduledRun, TemplateRequest,
 };
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
 use crate::bindings::russet::plugin::context as wit;
 use crate::bindings::{
-    DeviceHandle, EnrollmentRequestHandle, EscrowRequestHandle, PersonHandle, TemplateRequestHandle,
+    CommandRequestHandle, DeviceHandle, EnrollmentRequestHandle, EscrowRequestHandle, EventHandle, PersonHandle,
+    PlanRequestHandle, ScheduledRunHandle, TemplateRequestHandle,
 };
 use crate::state::{CallState, Subject};
 
-/// The number of every handle: a call has one device, one person, one request.
-const ONLY: u32 = 0;
+/// The number of what belongs to the question of the call.
+const OWN: u32 = 0;
 
 /// The handle that a hook is called with.
 pub(crate) fn borrowed<T: 'static>() -> Resource<T> {
-    Resource::new_borrow(ONLY)
+    Resource::new_borrow(OWN)
+}
+
+/// The question of the call, as what it has to be for a handle on it to exist.
+macro_rules! question {
+    ($name:ident, $variant:ident, $request:ty, $what:literal) => {
+        fn $name(&mut self) -> Result<&$request> {
+            self.count_host_call()?;
+            match &self.subject {
+                Subject::$variant(request) => Ok(request),
+                _ => Err(wasmtime::format_err!(concat!("the call is not about ", $what))),
+            }
+        }
+    };
 }
 
 impl CallState {
-    fn device(&mut self) -> Result<&Device> {
+    question!(enrollment, Enrollment, EnrollmentRequest, "an enrollment");
+    question!(escrow, Escrow, EscrowRequest, "an escrowed secret");
+    question!(template, Template, TemplateRequest, "a template");
+    question!(command, Command, CommandRequest, "a command");
+    question!(plan, Plan, PlanRequest, "a plan");
+    question!(event, Event, Event, "an event");
+    question!(scheduled, Run, ScheduledRun, "scheduled work");
+
+    fn device(&mut self, number: u32) -> Result<&Device> {
         self.count_host_call()?;
-        self.subject
-            .device()
-            .ok_or_else(|| wasmtime::format_err!("the call is not about a device"))
+        let device = match number {
+            OWN => self.subject.device(),
+            other => self.found.get(other).map(|found| &found.device),
+        };
+        device.ok_or_else(|| wasmtime::format_err!("there is no such device in this call"))
     }
 
-    fn person(&mut self) -> Result<&Person> {
+    fn person(&mut self, number: u32) -> Result<&Person> {
         self.count_host_call()?;
-        self.subject
-            .person()
-            .ok_or_else(|| wasmtime::format_err!("the call is not about a person"))
+        let person = match number {
+            OWN => self.subject.person(),
+            other => self.found.get(other).and_then(|found| found.person.as_ref()),
+        };
+        person.ok_or_else(|| wasmtime::format_err!("there is no such person in this call"))
+    }
+
+    fn device_handle(&mut self) -> Result<Option<Resource<DeviceHandle>>> {
+        self.count_host_call()?;
+        Ok(self.subject.device().map(|_| Resource::new_own(OWN)))
+    }
+
+    fn known_device_handle(&mut self) -> Result<Resource<DeviceHandle>> {
+        self.device_handle()?
+            .ok_or_else(|| wasmtime::format_err!("the call is not about a device"))
     }
 
     fn person_handle(&mut self) -> Result<Option<Resource<PersonHandle>>> {
         self.count_host_call()?;
-        Ok(self.subject.person().map(|_| Resource::new_own(ONLY)))
-    }
-
-    fn enrollment(&mut self) -> Result<&EnrollmentRequest> {
-        self.count_host_call()?;
-        match &self.subject {
-            Subject::Enrollment(request) => Ok(request),
-            _ => Err(wasmtime::format_err!("the call is not about an enrollment")),
-        }
-    }
-
-    fn escrow(&mut self) -> Result<&EscrowRequest> {
-        self.count_host_call()?;
-        match &self.subject {
-            Subject::Escrow(request) => Ok(request),
-            _ => Err(wasmtime::format_err!("the call is not about an escrowed secret")),
-        }
-    }
-
-    fn template(&mut self) -> Result<&TemplateRequest> {
-        self.count_host_call()?;
-        match &self.subject {
-            Subject::Template(request) => Ok(request),
-            _ => Err(wasmtime::format_err!("the call is not about a template")),
-        }
+        Ok(self.subject.person().map(|_| Resource::new_own(OWN)))
     }
 
     fn tenant(&mut self) -> Result<String> {
@@ -73,118 +86,128 @@ impl CallState {
     }
 }
 
+fn requester(requester: &Requester) -> wit::Requester {
+    match requester {
+        Requester::Device => wit::Requester::Device,
+        Requester::Administrator(name) => wit::Requester::Administrator(name.clone()),
+        Requester::Plugin(name) => wit::Requester::Plugin(name.clone()),
+        Requester::Server => wit::Requester::Server,
+    }
+}
+
+/// A time as plugins read it: times before 1970 do not happen.
+fn milliseconds(time: i64) -> u64 {
+    u64::try_from(time).unwrap_or_default()
+}
+
 impl wit::Host for CallState {}
 
 impl wit::HostDevice for CallState {
-    fn udid(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.udid.clone())
+    fn udid(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.udid.clone())
     }
 
-    fn serial_number(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.serial_number.clone())
+    fn serial_number(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.serial_number.clone())
     }
 
-    fn product_name(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.product_name.clone())
+    fn product_name(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.product_name.clone())
     }
 
-    fn model(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.model.clone())
+    fn model(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.model.clone())
     }
 
-    fn model_name(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.model_name.clone())
+    fn model_name(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.model_name.clone())
     }
 
-    fn device_name(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.device_name.clone())
+    fn device_name(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.device_name.clone())
     }
 
-    fn os_version(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.os_version.clone())
+    fn os_version(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.os_version.clone())
     }
 
-    fn build_version(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.build_version.clone())
+    fn build_version(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.build_version.clone())
     }
 
-    fn imei(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.imei.clone())
+    fn imei(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.imei.clone())
     }
 
-    fn meid(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.meid.clone())
+    fn meid(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.meid.clone())
     }
 
-    fn language(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.language.clone())
+    fn language(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.language.clone())
     }
 
-    fn enrollment_id(&mut self, _: Resource<DeviceHandle>) -> Result<Option<String>> {
-        Ok(self.device()?.enrollment_id.clone())
+    fn enrollment_id(&mut self, handle: Resource<DeviceHandle>) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.enrollment_id.clone())
     }
 
-    fn attribute(&mut self, _: Resource<DeviceHandle>, name: String) -> Result<Option<String>> {
-        Ok(self.device()?.attributes.get(&name).cloned())
+    fn attribute(&mut self, handle: Resource<DeviceHandle>, name: String) -> Result<Option<String>> {
+        Ok(self.device(handle.rep())?.attributes.get(&name).cloned())
     }
 
-    fn attributes(&mut self, _: Resource<DeviceHandle>) -> Result<Vec<(String, String)>> {
-        Ok(self.device()?.attributes.clone().into_iter().collect())
+    fn attributes(&mut self, handle: Resource<DeviceHandle>) -> Result<Vec<(String, String)>> {
+        Ok(self.device(handle.rep())?.attributes.clone().into_iter().collect())
     }
 
-    fn drop(&mut self, _: Resource<DeviceHandle>) -> Result<()> {
+    fn drop(&mut self, handle: Resource<DeviceHandle>) -> Result<()> {
+        self.found.dropped(handle.rep());
         Ok(())
     }
 }
 
 impl wit::HostPerson for CallState {
-    fn id(&mut self, _: Resource<PersonHandle>) -> Result<String> {
-        Ok(self.person()?.id.clone())
+    fn id(&mut self, handle: Resource<PersonHandle>) -> Result<String> {
+        Ok(self.person(handle.rep())?.id.clone())
     }
 
-    fn user_name(&mut self, _: Resource<PersonHandle>) -> Result<String> {
-        Ok(self.person()?.user_name.clone())
+    fn user_name(&mut self, handle: Resource<PersonHandle>) -> Result<String> {
+        Ok(self.person(handle.rep())?.user_name.clone())
     }
 
-    fn full_name(&mut self, _: Resource<PersonHandle>) -> Result<Option<String>> {
-        Ok(self.person()?.full_name.clone())
+    fn full_name(&mut self, handle: Resource<PersonHandle>) -> Result<Option<String>> {
+        Ok(self.person(handle.rep())?.full_name.clone())
     }
 
-    fn email(&mut self, _: Resource<PersonHandle>) -> Result<Option<String>> {
-        Ok(self.person()?.email.clone())
+    fn email(&mut self, handle: Resource<PersonHandle>) -> Result<Option<String>> {
+        Ok(self.person(handle.rep())?.email.clone())
     }
 
-    fn groups(&mut self, _: Resource<PersonHandle>) -> Result<Vec<String>> {
-        Ok(self.person()?.groups.clone())
+    fn groups(&mut self, handle: Resource<PersonHandle>) -> Result<Vec<String>> {
+        Ok(self.person(handle.rep())?.groups.clone())
     }
 
-    fn attribute(&mut self, _: Resource<PersonHandle>, name: String) -> Result<Vec<String>> {
-        Ok(self.person()?.attributes.get(&name).cloned().unwrap_or_default())
+    fn attribute(&mut self, handle: Resource<PersonHandle>, name: String) -> Result<Vec<String>> {
+        let person = self.person(handle.rep())?;
+        Ok(person.attributes.get(&name).cloned().unwrap_or_default())
     }
 
-    fn attributes(&mut self, _: Resource<PersonHandle>) -> Result<Vec<(String, Vec<String>)>> {
-        Ok(self.person()?.attributes.clone().into_iter().collect())
+    fn attributes(&mut self, handle: Resource<PersonHandle>) -> Result<Vec<(String, Vec<String>)>> {
+        Ok(self.person(handle.rep())?.attributes.clone().into_iter().collect())
     }
 
-    fn drop(&mut self, _: Resource<PersonHandle>) -> Result<()> {
+    fn drop(&mut self, handle: Resource<PersonHandle>) -> Result<()> {
+        self.found.dropped(handle.rep());
         Ok(())
     }
 }
 
 impl wit::HostEnrollmentRequest for CallState {
-    fn stage(&mut self, _: Resource<EnrollmentRequestHandle>) -> Result<wit::GateStage> {
-        Ok(match self.enrollment()?.stage {
-            GateStage::Profile => wit::GateStage::Profile,
-            GateStage::Authenticate => wit::GateStage::Authenticate,
-            GateStage::Renewal => wit::GateStage::Renewal,
-        })
+    fn stage(&mut self, _: Resource<EnrollmentRequestHandle>) -> Result<String> {
+        Ok(self.enrollment()?.stage.as_str().to_owned())
     }
 
-    fn method(&mut self, _: Resource<EnrollmentRequestHandle>) -> Result<wit::EnrollmentMethod> {
-        Ok(match self.enrollment()?.method {
-            EnrollmentMethod::Automated => wit::EnrollmentMethod::Automated,
-            EnrollmentMethod::Manual => wit::EnrollmentMethod::Manual,
-        })
+    fn method(&mut self, _: Resource<EnrollmentRequestHandle>) -> Result<String> {
+        Ok(self.enrollment()?.method.as_str().to_owned())
     }
 
     fn ownership(&mut self, _: Resource<EnrollmentRequestHandle>) -> Result<wit::Ownership> {
@@ -200,8 +223,7 @@ impl wit::HostEnrollmentRequest for CallState {
     }
 
     fn device(&mut self, _: Resource<EnrollmentRequestHandle>) -> Result<Resource<DeviceHandle>> {
-        Self::device(self)?;
-        Ok(Resource::new_own(ONLY))
+        self.known_device_handle()
     }
 
     fn person(&mut self, _: Resource<EnrollmentRequestHandle>) -> Result<Option<Resource<PersonHandle>>> {
@@ -212,17 +234,18 @@ impl wit::HostEnrollmentRequest for CallState {
         Ok(self.enrollment()?.can_request_software_update)
     }
 
+    fn replaces(&mut self, _: Resource<EnrollmentRequestHandle>) -> Result<Option<String>> {
+        Ok(self.enrollment()?.replaces.clone())
+    }
+
     fn drop(&mut self, _: Resource<EnrollmentRequestHandle>) -> Result<()> {
         Ok(())
     }
 }
 
 impl wit::HostEscrowRequest for CallState {
-    fn kind(&mut self, _: Resource<EscrowRequestHandle>) -> Result<wit::EscrowKind> {
-        Ok(match self.escrow()?.kind {
-            EscrowKind::BootstrapToken => wit::EscrowKind::BootstrapToken,
-            EscrowKind::UnlockToken => wit::EscrowKind::UnlockToken,
-        })
+    fn kind(&mut self, _: Resource<EscrowRequestHandle>) -> Result<String> {
+        Ok(self.escrow()?.kind.as_str().to_owned())
     }
 
     fn tenant(&mut self, _: Resource<EscrowRequestHandle>) -> Result<String> {
@@ -230,8 +253,7 @@ impl wit::HostEscrowRequest for CallState {
     }
 
     fn device(&mut self, _: Resource<EscrowRequestHandle>) -> Result<Resource<DeviceHandle>> {
-        Self::device(self)?;
-        Ok(Resource::new_own(ONLY))
+        self.known_device_handle()
     }
 
     fn person(&mut self, _: Resource<EscrowRequestHandle>) -> Result<Option<Resource<PersonHandle>>> {
@@ -239,10 +261,7 @@ impl wit::HostEscrowRequest for CallState {
     }
 
     fn requester(&mut self, _: Resource<EscrowRequestHandle>) -> Result<wit::Requester> {
-        Ok(match &self.escrow()?.requester {
-            Requester::Device => wit::Requester::Device,
-            Requester::Administrator(name) => wit::Requester::Administrator(name.clone()),
-        })
+        Ok(requester(&self.escrow()?.requester))
     }
 
     fn age_seconds(&mut self, _: Resource<EscrowRequestHandle>) -> Result<Option<u64>> {
@@ -256,7 +275,7 @@ impl wit::HostEscrowRequest for CallState {
 
 impl wit::HostTemplateRequest for CallState {
     fn name(&mut self, _: Resource<TemplateRequestHandle>) -> Result<String> {
-        Ok(self.template()?.name.clone())
+        Ok(Self::template(self)?.name.clone())
     }
 
     fn template(&mut self, _: Resource<TemplateRequestHandle>) -> Result<String> {
@@ -268,8 +287,7 @@ impl wit::HostTemplateRequest for CallState {
     }
 
     fn device(&mut self, _: Resource<TemplateRequestHandle>) -> Result<Resource<DeviceHandle>> {
-        Self::device(self)?;
-        Ok(Resource::new_own(ONLY))
+        self.known_device_handle()
     }
 
     fn person(&mut self, _: Resource<TemplateRequestHandle>) -> Result<Option<Resource<PersonHandle>>> {
@@ -281,6 +299,142 @@ impl wit::HostTemplateRequest for CallState {
     }
 
     fn drop(&mut self, _: Resource<TemplateRequestHandle>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl wit::HostCommandRequest for CallState {
+    fn stage(&mut self, _: Resource<CommandRequestHandle>) -> Result<String> {
+        Ok(Self::command(self)?.stage.as_str().to_owned())
+    }
+
+    fn tenant(&mut self, _: Resource<CommandRequestHandle>) -> Result<String> {
+        Self::tenant(self)
+    }
+
+    fn uuid(&mut self, _: Resource<CommandRequestHandle>) -> Result<String> {
+        Ok(Self::command(self)?.uuid.clone())
+    }
+
+    fn request_type(&mut self, _: Resource<CommandRequestHandle>) -> Result<String> {
+        Ok(Self::command(self)?.request_type.clone())
+    }
+
+    fn command(&mut self, _: Resource<CommandRequestHandle>) -> Result<String> {
+        Ok(Self::command(self)?.command.as_ref().to_owned())
+    }
+
+    fn destructive(&mut self, _: Resource<CommandRequestHandle>) -> Result<bool> {
+        Ok(Self::command(self)?.destructive)
+    }
+
+    fn requester(&mut self, _: Resource<CommandRequestHandle>) -> Result<wit::Requester> {
+        Ok(requester(&Self::command(self)?.requester))
+    }
+
+    fn approved_by(&mut self, _: Resource<CommandRequestHandle>) -> Result<Option<String>> {
+        Ok(Self::command(self)?.approved_by.clone())
+    }
+
+    fn targets(&mut self, _: Resource<CommandRequestHandle>) -> Result<u32> {
+        Ok(Self::command(self)?.targets)
+    }
+
+    fn device(&mut self, _: Resource<CommandRequestHandle>) -> Result<Option<Resource<DeviceHandle>>> {
+        self.device_handle()
+    }
+
+    fn person(&mut self, _: Resource<CommandRequestHandle>) -> Result<Option<Resource<PersonHandle>>> {
+        self.person_handle()
+    }
+
+    fn drop(&mut self, _: Resource<CommandRequestHandle>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl wit::HostPlanRequest for CallState {
+    fn tenant(&mut self, _: Resource<PlanRequestHandle>) -> Result<String> {
+        Self::tenant(self)
+    }
+
+    fn device(&mut self, _: Resource<PlanRequestHandle>) -> Result<Resource<DeviceHandle>> {
+        self.known_device_handle()
+    }
+
+    fn person(&mut self, _: Resource<PlanRequestHandle>) -> Result<Option<Resource<PersonHandle>>> {
+        self.person_handle()
+    }
+
+    fn status(&mut self, _: Resource<PlanRequestHandle>, item: String) -> Result<Option<String>> {
+        Ok(self.plan()?.status.get(&item).cloned())
+    }
+
+    fn drop(&mut self, _: Resource<PlanRequestHandle>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl wit::HostEvent for CallState {
+    fn id(&mut self, _: Resource<EventHandle>) -> Result<u64> {
+        Ok(self.event()?.id)
+    }
+
+    fn kind(&mut self, _: Resource<EventHandle>) -> Result<String> {
+        Ok(self.event()?.kind.clone())
+    }
+
+    fn time_ms(&mut self, _: Resource<EventHandle>) -> Result<u64> {
+        Ok(milliseconds(self.event()?.time))
+    }
+
+    fn tenant(&mut self, _: Resource<EventHandle>) -> Result<String> {
+        Self::tenant(self)
+    }
+
+    fn device(&mut self, _: Resource<EventHandle>) -> Result<Option<Resource<DeviceHandle>>> {
+        self.device_handle()
+    }
+
+    fn person(&mut self, _: Resource<EventHandle>) -> Result<Option<Resource<PersonHandle>>> {
+        self.person_handle()
+    }
+
+    fn detail(&mut self, _: Resource<EventHandle>) -> Result<String> {
+        Ok(self.event()?.detail.clone())
+    }
+
+    fn attempt(&mut self, _: Resource<EventHandle>) -> Result<u32> {
+        Ok(self.event()?.attempt)
+    }
+
+    fn drop(&mut self, _: Resource<EventHandle>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl wit::HostScheduledRun for CallState {
+    fn name(&mut self, _: Resource<ScheduledRunHandle>) -> Result<String> {
+        Ok(self.scheduled()?.name.clone())
+    }
+
+    fn tenant(&mut self, _: Resource<ScheduledRunHandle>) -> Result<String> {
+        Self::tenant(self)
+    }
+
+    fn due_ms(&mut self, _: Resource<ScheduledRunHandle>) -> Result<u64> {
+        Ok(milliseconds(self.scheduled()?.due))
+    }
+
+    fn payload(&mut self, _: Resource<ScheduledRunHandle>) -> Result<String> {
+        Ok(self.scheduled()?.payload.clone())
+    }
+
+    fn attempt(&mut self, _: Resource<ScheduledRunHandle>) -> Result<u32> {
+        Ok(self.scheduled()?.attempt)
+    }
+
+    fn drop(&mut self, _: Resource<ScheduledRunHandle>) -> Result<()> {
         Ok(())
     }
 }

@@ -177,6 +177,11 @@ impl PluginEngine {
         compiled
     }
 
+    /// A place in the pool, if one is free and nobody waits for it.
+    pub(crate) fn free_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.shared.permits).try_acquire_owned().ok()
+    }
+
     /// Waits for a place in the pool. The place is free again when the permit is dropped, so the store of the call has to
     /// be dropped first.
     pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {

@@ -33,7 +33,8 @@ fn kind(phase: Phase, error: &wasmtime::Error) -> (FaultKind, String) {
         let kind = match violation {
             Violation::Cpu(_) => FaultKind::CpuLimit,
             Violation::Memory { .. } | Violation::Tables { .. } => FaultKind::MemoryLimit,
-            Violation::HostCalls(_) => FaultKind::HostCallLimit,
+            Violation::HostCalls(_) | Violation::HeldDevices(_) => FaultKind::HostCallLimit,
+            Violation::NotRecorded(_) => FaultKind::NotRecorded,
         };
         return (kind, violation.to_string());
     }

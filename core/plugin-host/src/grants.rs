@@ -23,6 +23,8 @@ pub struct Grants {
 pub struct ConnectionGrants {
     /// Names of LDAP connections of the server's configuration.
     pub ldap: BTreeSet<String>,
+    /// Names of HTTP connections of the server's configuration.
+    pub http: BTreeSet<String>,
 }
 
 /// Something that a plugin asks for and that is not granted.
@@ -78,12 +80,27 @@ impl Grants {
                 flag: format!("--grant {capability}"),
             })
             .collect();
-        let uses_ldap = manifest.capabilities.iter().any(|name| name.starts_with("ldap."));
-        if uses_ldap && self.connections.ldap.is_empty() {
-            missing.push(MissingGrant {
-                what: "a connection for ldap".to_owned(),
-                flag: "--connection ldap:NAME".to_owned(),
-            });
+        let uses = |kind: &str| {
+            manifest
+                .capabilities
+                .iter()
+                .any(|name| name.split('.').next() == Some(kind))
+        };
+        let mut connections = ConnectionGrants::default();
+        for (kind, granted, effective) in [
+            ("ldap", &self.connections.ldap, &mut connections.ldap),
+            ("http", &self.connections.http, &mut connections.http),
+        ] {
+            if !uses(kind) {
+                continue;
+            }
+            if granted.is_empty() {
+                missing.push(MissingGrant {
+                    what: format!("a connection for {kind}"),
+                    flag: format!("--connection {kind}:NAME"),
+                });
+            }
+            effective.clone_from(granted);
         }
         if !missing.is_empty() {
             return Err(GrantError {
@@ -97,11 +114,7 @@ impl Grants {
                 .intersection(&self.capabilities)
                 .cloned()
                 .collect(),
-            connections: if uses_ldap {
-                self.connections.clone()
-            } else {
-                ConnectionGrants::default()
-            },
+            connections,
         })
     }
 

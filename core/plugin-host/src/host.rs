@@ -51,6 +51,11 @@ impl ActivePlugin {
                 HookKind::Directory => set.add_directory(plugin.fails()),
                 HookKind::EscrowPolicy => set.add_escrow_policy(plugin.fails()),
                 HookKind::ProfileTemplate => set.add_template(plugin.fails()),
+                HookKind::CommandPolicy => set.add_command_policy(plugin.fails()),
+                HookKind::DeclarationPlanner => set.add_planner(plugin.fails()),
+                // Which events it takes is not known for sure: none must be lost until it can be loaded again.
+                HookKind::Observer => set.add_observer(plugin.fails(), vec!["*".to_owned()]),
+                HookKind::Scheduled => set.add_scheduled(plugin.fails(), Vec::new()),
             }),
         }
     }

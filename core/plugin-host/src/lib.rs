@@ -16,26 +16,35 @@
 mod answers;
 mod bindings;
 mod capabilities;
+mod checks;
 mod context;
 mod engine;
+mod exports;
 mod fault;
+mod found;
 mod grants;
 mod hooks;
 mod host;
 mod inspect;
+pub mod journal;
 mod limits;
 mod manager;
 mod manifest;
 mod memory_store;
 pub mod package;
 mod plugin;
+pub mod ports;
+mod prepared;
 mod revisions;
 mod settings;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use capabilities::{LdapClient, LdapConfigError, LdapConnection, LdapConnections};
+pub use capabilities::{
+    Connections, HttpAuthentication, HttpConfigError, HttpConnection, HttpConnections, LdapConfigError, LdapConnection,
+    LdapConnections, NameResolver, SystemResolver, TrustError,
+};
 pub use engine::{EngineConfig, EngineError, PluginEngine};
 pub use grants::{ConnectionGrants, GrantError, Grants, MissingGrant};
 pub use host::{ActivePlugin, PluginHost, UnusablePlugin};
@@ -45,7 +54,9 @@ pub use manager::{
     InstallError, InstallReport, InstallRequest, InstalledState, LoadFailure, LoadReport, PendingRevision,
     PluginManager, PluginState, PluginStatus,
 };
-pub use manifest::{CAPABILITIES, MANIFEST_SECTION, Manifest, ManifestError, component_digest, is_plugin_name};
+pub use manifest::{
+    CAPABILITIES, MANIFEST_SECTION, Manifest, ManifestError, ManifestSchedule, component_digest, is_plugin_name,
+};
 pub use memory_store::MemoryRevisions;
 pub use plugin::{LoadError, LoadedPlugin, PluginSource, revision_digest};
 pub use revisions::{

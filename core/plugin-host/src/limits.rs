@@ -31,13 +31,21 @@ pub struct Limits {
     pub output_bytes: usize,
     /// The size of a template with its variables in bytes.
     pub input_bytes: usize,
+    /// Effects that one call may record.
+    pub effects: u32,
+    /// The size of all effects of one call in bytes.
+    pub effect_bytes: usize,
+    /// Keys of the plugin's own store.
+    pub kv_keys: u64,
+    /// The size of the plugin's own store in bytes, keys and values.
+    pub kv_bytes: u64,
     /// How many calls of the plugin may run at once.
     pub concurrency: usize,
 }
 
 impl Default for Limits {
     /// 16 MiB of memory, 50 ms of processor time, 2 s in all, 1,000 host calls, 100 lines of log of 4 KiB, profiles up to
-    /// 1 MiB, 64 calls at once.
+    /// 1 MiB, 64 effects of 1 MiB in all, a store of 10,000 keys and 16 MiB, 64 calls at once.
     fn default() -> Self {
         Self {
             memory_bytes: 16 << 20,
@@ -51,6 +59,10 @@ impl Default for Limits {
             transfer_bytes: (1 << 20) + (64 << 10),
             output_bytes: 1 << 20,
             input_bytes: 1 << 20,
+            effects: 64,
+            effect_bytes: 1 << 20,
+            kv_keys: 10_000,
+            kv_bytes: 16 << 20,
             concurrency: 64,
         }
     }
@@ -82,4 +94,8 @@ pub(crate) enum Violation {
     Tables { asked: usize, limit: usize },
     #[error("called the host more than {0} times")]
     HostCalls(u32),
+    #[error("held more than {0} devices at once; drop those that are done")]
+    HeldDevices(usize),
+    #[error("asked for what was not recorded: {0}")]
+    NotRecorded(String),
 }

@@ -3,29 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use russet_hooks::{
-    DirectoryHook, EscrowHook, FaultKind, GateHook, HookKind, HookSetBuilder, Implementor, PluginFault, Scope,
-    TemplateHook,
+    Answers, Ask, Blame, CommandHook, DecisionRecord, DirectoryHook, EscrowHook, FaultKind, GateHook, Hook, HookInput,
+    HookKind, HookSetBuilder, Implementor, ObserverHook, PlannerHook, PluginFault, ScheduledHook, Scope, TemplateHook,
 };
 use serde_json::Value;
-use tokio::time::timeout_at;
-use wasmtime::component::{Instance, InstancePre};
-use wasmtime::{Store, UpdateDeadline};
 
-use crate::bindings::exports::russet::plugin as wit;
-use crate::engine::Compiled;
-use crate::fault::{Phase, classify};
+use crate::capabilities::Connections;
+use crate::exports::Exports;
 use crate::inspect::{InspectError, inspect};
-use crate::limits::Violation;
+use crate::ports::{HttpPort, LdapPort, Ports, Space};
+use crate::prepared::Prepared;
 use crate::settings::{SettingsError, check_settings};
-use crate::state::{CallState, PluginContext, Subject};
-use crate::{GrantError, Grants, LdapConnections, Limits, Manifest, PluginEngine, capabilities, hooks};
+use crate::state::PluginContext;
+use crate::{GrantError, Grants, Limits, Manifest, PluginEngine, capabilities, hooks};
 
 /// What a plugin is loaded from.
 #[derive(Clone)]
 pub struct PluginSource {
+    /// The name of the tenant: what the plugin keeps is kept for it alone.
+    pub tenant: Arc<str>,
     /// The component file, with its manifest.
     pub component: Arc<[u8]>,
     /// The settings; those of the manifest if absent.
@@ -56,8 +54,10 @@ pub enum LoadError {
     #[error(transparent)]
     Grants(#[from] GrantError),
     /// A granted connection is not configured.
-    #[error("the server has no LDAP connection {name:?} for this tenant; there are: {}", known(.configured))]
+    #[error("the server has no {kind} connection {name:?} for this tenant; there are: {}", known(.configured))]
     UnknownConnection {
+        /// `LDAP` or `HTTP`.
+        kind: &'static str,
         /// The name of the connection.
         name: String,
         /// The names of those that the tenant may use.
@@ -98,31 +98,10 @@ pub struct LoadedPlugin {
     directory: Option<Implementor<DirectoryHook>>,
     escrow: Option<Implementor<EscrowHook>>,
     template: Option<Implementor<TemplateHook>>,
-}
-
-/// The part that calls share.
-pub(crate) struct Prepared {
-    engine: PluginEngine,
-    context: Arc<PluginContext>,
-    cpu_ticks: u64,
-    manifest: Manifest,
-    revision: String,
-    pre: InstancePre<CallState>,
-    /// Lets other tenants find the compiled component as long as this one uses it.
-    _compiled: Arc<Compiled>,
-    pub(crate) gate: Option<wit::enrollment_gate::GuestIndices>,
-    pub(crate) directory: Option<wit::directory::GuestIndices>,
-    pub(crate) escrow: Option<wit::escrow_policy::GuestIndices>,
-    pub(crate) template: Option<wit::profile_template::GuestIndices>,
-}
-
-impl fmt::Debug for Prepared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared")
-            .field("name", &self.context.name)
-            .field("revision", &self.revision)
-            .finish_non_exhaustive()
-    }
+    command: Option<Implementor<CommandHook>>,
+    planner: Option<Implementor<PlannerHook>>,
+    observer: Option<Implementor<ObserverHook>>,
+    scheduled: Option<Implementor<ScheduledHook>>,
 }
 
 impl LoadedPlugin {
@@ -133,7 +112,8 @@ impl LoadedPlugin {
     /// See [`LoadError`].
     pub async fn load(
         engine: &PluginEngine,
-        connections: &LdapConnections,
+        connections: &Connections,
+        ports: &Ports,
         source: PluginSource,
     ) -> Result<Self, LoadError> {
         let (settings, manifest, digest) = {
@@ -144,7 +124,7 @@ impl LoadedPlugin {
                 .map_err(|_| LoadError::Compile("the inspection panicked".to_owned()))??
         };
         let grants = source.grants.effective(&manifest)?;
-        let ldap = granted_connections(&grants, connections)?;
+        let (ldap, http) = granted_connections(&grants, connections)?;
         if source.limits.memory_bytes > engine.max_memory_bytes() {
             return Err(LoadError::MemoryLimit {
                 asked: source.limits.memory_bytes,
@@ -157,19 +137,33 @@ impl LoadedPlugin {
             .await
             .map_err(LoadError::Compile)?;
         let revision = revision_digest(&digest, &settings, &grants);
+        let name: Arc<str> = manifest.name.as_str().into();
         let context = Arc::new(PluginContext {
-            name: manifest.name.as_str().into(),
+            name: Arc::clone(&name),
             settings,
             limits: source.limits,
+            scheduled: manifest.hooks.contains(&HookKind::Scheduled),
+            ports: ports.clone(),
+            space: Space::new(source.tenant, Arc::clone(&name)),
             ldap,
+            http,
         });
         let component = compiled
             .get()
             .ok_or_else(|| LoadError::Compile("not compiled".to_owned()))?;
-        let pre = capabilities::linker(engine.wasmtime(), &grants)
+        let bound = capabilities::linker(engine.wasmtime(), &grants)
             .and_then(|linker| linker.instantiate_pre(component))
-            .map_err(|error| LoadError::Probe(unusable(&context.name, &error)))?;
-        let prepared = Prepared::bind(engine.clone(), compiled, context, manifest, revision, pre)?;
+            .and_then(|pre| Ok((Exports::find(&pre, &manifest.hooks)?, pre)));
+        let (exports, pre) = bound.map_err(|error| LoadError::Probe(unusable(&name, &error)))?;
+        let prepared = Prepared {
+            engine: engine.clone(),
+            context,
+            manifest,
+            revision,
+            exports,
+            pre,
+            compiled,
+        };
         prepared.probe().await.map_err(LoadError::Probe)?;
         Ok(Self::with_services(Arc::new(prepared)))
     }
@@ -178,23 +172,24 @@ impl LoadedPlugin {
         let limits = shared.context.limits.call_limits();
         let name = shared.context.name.as_ref();
         let revision = shared.revision.as_str();
+        macro_rules! service {
+            ($name:ident) => {
+                shared
+                    .exports
+                    .$name
+                    .as_ref()
+                    .map(|_| hooks::implementor(name, revision, limits, hooks::$name(&shared)))
+            };
+        }
         Self {
-            gate: shared
-                .gate
-                .as_ref()
-                .map(|_| hooks::implementor(name, revision, limits, hooks::gate(&shared))),
-            directory: shared
-                .directory
-                .as_ref()
-                .map(|_| hooks::implementor(name, revision, limits, hooks::directory(&shared))),
-            escrow: shared
-                .escrow
-                .as_ref()
-                .map(|_| hooks::implementor(name, revision, limits, hooks::escrow(&shared))),
-            template: shared
-                .template
-                .as_ref()
-                .map(|_| hooks::implementor(name, revision, limits, hooks::template(&shared))),
+            gate: service!(gate),
+            directory: service!(directory),
+            escrow: service!(escrow),
+            template: service!(template),
+            command: service!(command),
+            planner: service!(planner),
+            observer: service!(observer),
+            scheduled: service!(scheduled),
             shared,
         }
     }
@@ -212,6 +207,11 @@ impl LoadedPlugin {
     /// The digest of the revision: of component, settings and grants.
     pub fn revision(&self) -> &str {
         &self.shared.revision
+    }
+
+    /// What a call may use.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.context.limits
     }
 
     /// The hooks that it implements.
@@ -239,6 +239,50 @@ impl LoadedPlugin {
         self.template.as_ref()
     }
 
+    /// The command policy, if it is one.
+    pub fn command_policy(&self) -> Option<&Implementor<CommandHook>> {
+        self.command.as_ref()
+    }
+
+    /// The planner, if it is one.
+    pub fn planner(&self) -> Option<&Implementor<PlannerHook>> {
+        self.planner.as_ref()
+    }
+
+    /// The observer, if it is one.
+    pub fn observer(&self) -> Option<&Implementor<ObserverHook>> {
+        self.observer.as_ref()
+    }
+
+    /// The scheduled work, if it has any.
+    pub fn scheduled(&self) -> Option<&Implementor<ScheduledHook>> {
+        self.scheduled.as_ref()
+    }
+
+    /// Asks the question of a record, of whichever hook. Nothing is applied: what the plugin would have had done is in the
+    /// record. Absent if the plugin does not implement the hook.
+    pub async fn answer(&self, scope: Scope, input: HookInput, answers: Answers) -> Option<DecisionRecord> {
+        async fn asked<H: Hook>(
+            implementor: Option<&Implementor<H>>,
+            scope: Scope,
+            request: Arc<H::Request>,
+            answers: Answers,
+        ) -> Option<DecisionRecord> {
+            let ask = Ask::new(scope, request).beside(answers);
+            Some(implementor?.ask(ask).await.1)
+        }
+        match input {
+            HookInput::EnrollmentGate(request) => asked(self.gate(), scope, request, answers).await,
+            HookInput::Directory(request) => asked(self.directory(), scope, request, answers).await,
+            HookInput::EscrowPolicy(request) => asked(self.escrow_policy(), scope, request, answers).await,
+            HookInput::ProfileTemplate(request) => asked(self.template(), scope, request, answers).await,
+            HookInput::CommandPolicy(request) => asked(self.command_policy(), scope, request, answers).await,
+            HookInput::DeclarationPlanner(request) => asked(self.planner(), scope, request, answers).await,
+            HookInput::Observer(event) => asked(self.observer(), scope, event, answers).await,
+            HookInput::Scheduled(run) => asked(self.scheduled(), scope, run, answers).await,
+        }
+    }
+
     /// Adds what it implements to a set.
     pub(crate) fn add_to(&self, mut set: HookSetBuilder) -> HookSetBuilder {
         if let Some(gate) = &self.gate {
@@ -253,136 +297,19 @@ impl LoadedPlugin {
         if let Some(template) = &self.template {
             set = set.add_template(template.clone());
         }
+        if let Some(command) = &self.command {
+            set = set.add_command_policy(command.clone());
+        }
+        if let Some(planner) = &self.planner {
+            set = set.add_planner(planner.clone());
+        }
+        if let Some(observer) = &self.observer {
+            set = set.add_observer(observer.clone(), self.shared.manifest.events.clone());
+        }
+        if let Some(scheduled) = &self.scheduled {
+            set = set.add_scheduled(scheduled.clone(), self.shared.manifest.schedules());
+        }
         set
-    }
-}
-
-impl Prepared {
-    fn bind(
-        engine: PluginEngine,
-        compiled: Arc<Compiled>,
-        context: Arc<PluginContext>,
-        manifest: Manifest,
-        revision: String,
-        pre: InstancePre<CallState>,
-    ) -> Result<Self, LoadError> {
-        let failed = |error: wasmtime::Error| LoadError::Probe(unusable(&context.name, &error));
-        let has = |hook| manifest.hooks.contains(&hook);
-        Ok(Self {
-            gate: has(HookKind::EnrollmentGate)
-                .then(|| wit::enrollment_gate::GuestIndices::new(&pre))
-                .transpose()
-                .map_err(failed)?,
-            directory: has(HookKind::Directory)
-                .then(|| wit::directory::GuestIndices::new(&pre))
-                .transpose()
-                .map_err(failed)?,
-            escrow: has(HookKind::EscrowPolicy)
-                .then(|| wit::escrow_policy::GuestIndices::new(&pre))
-                .transpose()
-                .map_err(failed)?,
-            template: has(HookKind::ProfileTemplate)
-                .then(|| wit::profile_template::GuestIndices::new(&pre))
-                .transpose()
-                .map_err(failed)?,
-            cpu_ticks: context.limits.cpu_ticks(),
-            engine,
-            context,
-            manifest,
-            revision,
-            pre,
-            _compiled: compiled,
-        })
-    }
-
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.context.limits
-    }
-
-    pub(crate) fn fault(&self, kind: FaultKind, detail: impl Into<String>) -> PluginFault {
-        PluginFault::new(self.context.name.as_ref(), kind, detail)
-    }
-
-    /// Runs one call in a fresh instance, which is gone when this returns, traps, or is dropped.
-    pub(crate) async fn run<R>(
-        &self,
-        scope: Scope,
-        subject: Subject,
-        call: impl AsyncFnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<R>,
-    ) -> Result<R, PluginFault> {
-        let permit = timeout_at(scope.deadline, self.engine.permit()).await;
-        let Ok(Some(_permit)) = permit else {
-            return Err(self.fault(FaultKind::Busy, "no free instance before the deadline"));
-        };
-        // Declared after the permit, so dropped before it: the place in the pool is free when the permit is.
-        let mut store = self.store(scope, subject);
-        let instance = match self.pre.instantiate_async(&mut store).await {
-            Ok(instance) => instance,
-            Err(error) => return Err(classify(store.data(), Phase::Start, &error)),
-        };
-        let answer = call(&mut store, &instance).await;
-        let state = store.data();
-        if state.meter.log_lines_dropped > 0 {
-            tracing::warn!(
-                plugin.name = %state.plugin.name,
-                tenant.name = %state.scope.tenant,
-                request.id = %state.scope.request_id,
-                dropped = state.meter.log_lines_dropped,
-                "the plugin wrote more log lines than one call may; the rest was dropped"
-            );
-        }
-        answer.map_err(|error| classify(state, Phase::Call, &error))
-    }
-
-    fn store(&self, scope: Scope, subject: Subject) -> Store<CallState> {
-        let state = CallState::new(Arc::clone(&self.context), scope, subject);
-        let mut store = Store::new(self.engine.wasmtime(), state);
-        store.limiter(|state| state);
-        store.set_hostcall_fuel(self.context.limits.transfer_bytes);
-        let (ticks, ms) = (self.cpu_ticks, self.context.limits.cpu_ms);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |mut store| {
-            // One tick at a time, and the next one starts when the guest runs again: time in which the guest did not
-            // run costs it nothing.
-            let meter = &mut store.data_mut().meter;
-            meter.ticks += 1;
-            if meter.ticks > ticks {
-                return Err(Violation::Cpu(ms).into());
-            }
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-        });
-        store
-    }
-
-    /// Starts an instance and looks its exports up with their types: a record that changed shows only there.
-    async fn probe(&self) -> Result<(), PluginFault> {
-        let scope = Scope::new("", "probe", Duration::from_millis(self.context.limits.wall_ms));
-        let deadline = scope.deadline;
-        let tried = self.run(scope, Subject::Name, async |store, instance| {
-            if let Some(gate) = &self.gate {
-                gate.load(&mut *store, instance)?;
-            }
-            if let Some(directory) = &self.directory {
-                directory.load(&mut *store, instance)?;
-            }
-            if let Some(escrow) = &self.escrow {
-                escrow.load(&mut *store, instance)?;
-            }
-            if let Some(template) = &self.template {
-                template.load(&mut *store, instance)?;
-            }
-            Ok(())
-        });
-        match timeout_at(deadline, tried).await {
-            // Nothing of the hook ran, so an answer that can not be read means an export of another shape.
-            Ok(Err(fault)) if fault.kind == FaultKind::BadAnswer => Err(PluginFault {
-                kind: FaultKind::Unusable,
-                blame: russet_hooks::Blame::Guest,
-                ..fault
-            }),
-            Ok(answer) => answer,
-            Err(_) => Err(self.fault(FaultKind::Deadline, "it did not start in time")),
-        }
     }
 }
 
@@ -396,23 +323,35 @@ fn check(bytes: &[u8], settings: Option<Value>) -> Result<(String, Manifest, Str
     Ok((settings.to_string(), inspection.manifest, inspection.digest))
 }
 
+type Granted<T> = BTreeMap<String, Arc<T>>;
+
 fn granted_connections(
     grants: &Grants,
-    connections: &LdapConnections,
-) -> Result<BTreeMap<String, Arc<capabilities::LdapClient>>, LoadError> {
-    let mut granted = BTreeMap::new();
+    connections: &Connections,
+) -> Result<(Granted<dyn LdapPort>, Granted<dyn HttpPort>), LoadError> {
+    let mut ldap: Granted<dyn LdapPort> = BTreeMap::new();
     for name in &grants.connections.ldap {
-        let client = connections.get(name).ok_or_else(|| LoadError::UnknownConnection {
+        let client = connections.ldap.get(name).ok_or_else(|| LoadError::UnknownConnection {
+            kind: "LDAP",
             name: name.clone(),
-            configured: connections.names().map(str::to_owned).collect(),
+            configured: connections.ldap.names().map(str::to_owned).collect(),
         })?;
-        granted.insert(name.clone(), Arc::clone(client));
+        ldap.insert(name.clone(), Arc::clone(client));
     }
-    Ok(granted)
+    let mut http: Granted<dyn HttpPort> = BTreeMap::new();
+    for name in &grants.connections.http {
+        let client = connections.http.get(name).ok_or_else(|| LoadError::UnknownConnection {
+            kind: "HTTP",
+            name: name.clone(),
+            configured: connections.http.names().map(str::to_owned).collect(),
+        })?;
+        http.insert(name.clone(), Arc::clone(client));
+    }
+    Ok((ldap, http))
 }
 
 fn unusable(name: &str, error: &wasmtime::Error) -> PluginFault {
-    PluginFault::new(name, FaultKind::Unusable, format!("{error:#}")).blamed_on(russet_hooks::Blame::Guest)
+    PluginFault::new(name, FaultKind::Unusable, format!("{error:#}")).blamed_on(Blame::Guest)
 }
 
 /// The digest of a revision: what runs, with which settings, with which grants.
@@ -422,7 +361,11 @@ pub fn revision_digest(component_digest: &str, settings: &str, grants: &Grants) 
         context.update(&(part.len() as u64).to_be_bytes());
         context.update(part.as_bytes());
     }
-    for (kind, names) in [("capability", &grants.capabilities), ("ldap", &grants.connections.ldap)] {
+    for (kind, names) in [
+        ("capability", &grants.capabilities),
+        ("ldap", &grants.connections.ldap),
+        ("http", &grants.connections.http),
+    ] {
         for name in names {
             context.update(kind.as_bytes());
             context.update(&(name.len() as u64).to_be_bytes());

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use russet_hooks::{Device, EnrollmentRequest, EscrowRequest, Person, Scope, TemplateRequest};
+use russet_hooks::{
+    Answers, Ask, CommandRequest, Device, EnrollmentRequest, EscrowRequest, Event, Hook, Person, PlanRequest, Recorder,
+    ScheduledRun, Scope, TemplateRequest,
+};
 use wasmtime::ResourceLimiter;
 
 use crate::Limits;
-use crate::capabilities::LdapClient;
+use crate::found::Found;
+use crate::journal::Journal;
 use crate::limits::Violation;
+use crate::ports::{HttpPort, LdapPort, Ports, Space};
 
 /// The longest piece of a plugin's own words in a fault, in bytes.
 const LAST_WORDS: usize = 512;
@@ -20,16 +25,28 @@ pub(crate) struct PluginContext {
     /// A JSON object.
     pub(crate) settings: String,
     pub(crate) limits: Limits,
+    /// Whether it implements `scheduled`, so that it can be called back.
+    pub(crate) scheduled: bool,
+    /// What the host asks of the server.
+    pub(crate) ports: Ports,
+    /// Whose data it reads and writes.
+    pub(crate) space: Space,
     /// The connections that the plugin was granted and the server has.
-    pub(crate) ldap: BTreeMap<String, Arc<LdapClient>>,
+    pub(crate) ldap: BTreeMap<String, Arc<dyn LdapPort>>,
+    /// The same for HTTP.
+    pub(crate) http: BTreeMap<String, Arc<dyn HttpPort>>,
 }
 
-/// What the call is about. There is one of each kind in a call, so the handles that the guest holds carry no number.
+/// What the call is about: its question. A call has one, so the handles that the guest holds on it carry no number.
 #[derive(Debug)]
 pub(crate) enum Subject {
     Enrollment(Arc<EnrollmentRequest>),
     Escrow(Arc<EscrowRequest>),
     Template(Arc<TemplateRequest>),
+    Command(Arc<CommandRequest>),
+    Plan(Arc<PlanRequest>),
+    Event(Arc<Event>),
+    Run(Arc<ScheduledRun>),
     /// A sign-in or a look-up: a name, passed by value.
     Name,
 }
@@ -40,7 +57,10 @@ impl Subject {
             Self::Enrollment(request) => Some(&request.device),
             Self::Escrow(request) => Some(&request.device),
             Self::Template(request) => Some(&request.device),
-            Self::Name => None,
+            Self::Command(request) => request.device.as_ref(),
+            Self::Plan(request) => Some(&request.device),
+            Self::Event(event) => event.device.as_ref(),
+            Self::Run(_) | Self::Name => None,
         }
     }
 
@@ -49,8 +69,31 @@ impl Subject {
             Self::Enrollment(request) => request.person.as_ref(),
             Self::Escrow(request) => request.person.as_ref(),
             Self::Template(request) => request.person.as_ref(),
-            Self::Name => None,
+            Self::Command(request) => request.person.as_ref(),
+            Self::Plan(request) => request.person.as_ref(),
+            Self::Event(event) => event.person.as_ref(),
+            Self::Run(_) | Self::Name => None,
         }
+    }
+}
+
+/// What a call is made with, apart from its question.
+#[derive(Debug)]
+pub(crate) struct CallInput {
+    pub(crate) scope: Scope,
+    pub(crate) answers: Answers,
+    pub(crate) recorder: Recorder,
+}
+
+impl CallInput {
+    /// Takes a question apart.
+    pub(crate) fn of<H: Hook>(ask: Ask<H>) -> (Self, Arc<H::Request>) {
+        let input = Self {
+            scope: ask.scope,
+            answers: ask.answers,
+            recorder: ask.recorder,
+        };
+        (input, ask.request)
     }
 }
 
@@ -60,6 +103,12 @@ pub(crate) struct CallState {
     pub(crate) plugin: Arc<PluginContext>,
     pub(crate) scope: Scope,
     pub(crate) subject: Subject,
+    /// Devices that `inventory` handed out.
+    pub(crate) found: Found,
+    /// Where calls of the host get their answers.
+    pub(crate) journal: Journal,
+    /// Where effects go.
+    pub(crate) recorder: Recorder,
     pub(crate) meter: Meter,
 }
 
@@ -70,6 +119,8 @@ pub(crate) struct Meter {
     pub(crate) host_calls: u32,
     pub(crate) log_lines: u32,
     pub(crate) log_lines_dropped: u32,
+    pub(crate) effects: u32,
+    pub(crate) effect_bytes: usize,
     /// The last line of level error: what a panicking guest said.
     pub(crate) last_words: Option<String>,
     memory_bytes: usize,
@@ -77,11 +128,15 @@ pub(crate) struct Meter {
 }
 
 impl CallState {
-    pub(crate) fn new(plugin: Arc<PluginContext>, scope: Scope, subject: Subject) -> Self {
+    pub(crate) fn new(plugin: Arc<PluginContext>, input: CallInput, subject: Subject) -> Self {
+        let recorder = input.scope.recording.then(|| input.recorder.clone());
         Self {
             plugin,
-            scope,
+            scope: input.scope,
             subject,
+            found: Found::default(),
+            journal: Journal::new(&input.answers, recorder),
+            recorder: input.recorder,
             meter: Meter::default(),
         }
     }
@@ -99,6 +154,18 @@ impl CallState {
     /// Keeps what the guest said last, for the fault that may follow.
     pub(crate) fn remember(&mut self, line: &str) {
         self.meter.last_words = Some(cut(line, LAST_WORDS).to_owned());
+    }
+}
+
+impl Drop for CallState {
+    /// However the call ended, also at its deadline: what it used is known.
+    fn drop(&mut self) {
+        let meter = &self.meter;
+        self.recorder.with(|recorded| {
+            recorded.usage.host_calls = meter.host_calls;
+            recorded.usage.cpu_ticks = u32::try_from(meter.ticks).unwrap_or(u32::MAX);
+            recorded.usage.memory_bytes = meter.memory_bytes as u64;
+        });
     }
 }
 

@@ -4,15 +4,29 @@
 //! what is missing in words; the linker is the second barrier, for a check that has a bug.
 
 mod clock;
+mod effects;
+mod escrow_secret;
+mod http;
+mod inventory;
+mod kv;
 mod ldap;
+mod link;
 mod log;
+mod random;
+mod secrets;
 mod settings;
+mod signer;
+mod trust;
 
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
-pub use self::ldap::{LdapClient, LdapConfigError, LdapConnection, LdapConnections};
+pub use self::http::{
+    HttpAuthentication, HttpConfigError, HttpConnection, HttpConnections, NameResolver, SystemResolver,
+};
+pub use self::ldap::{LdapConfigError, LdapConnection, LdapConnections};
 pub(crate) use self::log::one_line;
+pub use self::trust::TrustError;
 use crate::Grants;
 use crate::bindings::russet::plugin as wit;
 use crate::state::CallState;
@@ -30,6 +44,38 @@ pub(crate) fn linker(engine: &Engine, grants: &Grants) -> wasmtime::Result<Linke
     if grants.allows("clock.now-ms") {
         wit::clock::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     }
+    if grants.allows("random.bytes") {
+        wit::random::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
+    }
+    kv::link(&mut linker, grants)?;
+    inventory::link(&mut linker, grants)?;
+    http::link(&mut linker, grants)?;
     ldap::link(&mut linker, grants)?;
+    secrets::link(&mut linker, grants)?;
+    signer::link(&mut linker, grants)?;
+    if grants.allows("escrow-secret.read") {
+        wit::escrow_secret::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
+    }
+    effects::link(&mut linker, grants)?;
     Ok(linker)
+}
+
+/// The named connections of a server. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    /// Directories.
+    pub ldap: LdapConnections,
+    /// HTTP servers.
+    pub http: HttpConnections,
+}
+
+impl Connections {
+    /// Those that a tenant's plugins may use.
+    #[must_use]
+    pub fn of_tenant(&self, tenant: &str) -> Self {
+        Self {
+            ldap: self.ldap.of_tenant(tenant),
+            http: self.http.of_tenant(tenant),
+        }
+    }
 }

@@ -155,13 +155,14 @@ impl PluginManager {
             }
             Ok(_) => {
                 let source = PluginSource {
+                    tenant: tenant.into(),
                     component: Arc::clone(&candidate.component),
                     settings: Some(candidate.settings.clone()),
                     grants: candidate.grants.clone(),
                     limits: self.limits.clone(),
                 };
                 let connections = self.connections.of_tenant(tenant);
-                Some(LoadedPlugin::load(&self.engine, &connections, source).await?)
+                Some(LoadedPlugin::load(&self.engine, &connections, &self.ports, source).await?)
             }
         };
 

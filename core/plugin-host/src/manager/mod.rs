@@ -14,7 +14,8 @@ pub use self::install::{InstallError, InstallReport, InstallRequest, InstalledSt
 pub use self::sync::{LoadFailure, LoadReport};
 pub use self::view::{PendingRevision, PluginState, PluginStatus};
 use crate::host::ActivePlugin;
-use crate::{LdapConnections, Limits, PluginEngine, PluginHost, RevisionStore, RevisionStoreError};
+use crate::ports::Ports;
+use crate::{Connections, Limits, PluginEngine, PluginHost, RevisionStore, RevisionStoreError};
 
 /// Brings together the store of revisions, the engine that compiles them and the host that answers with them.
 #[derive(Debug)]
@@ -22,7 +23,8 @@ pub struct PluginManager {
     engine: PluginEngine,
     host: Arc<PluginHost>,
     store: Arc<dyn RevisionStore>,
-    connections: LdapConnections,
+    connections: Connections,
+    ports: Ports,
     limits: Limits,
     tenants: Mutex<HashMap<String, Arc<Tenant>>>,
 }
@@ -49,7 +51,8 @@ impl PluginManager {
         engine: PluginEngine,
         host: Arc<PluginHost>,
         store: Arc<dyn RevisionStore>,
-        connections: LdapConnections,
+        connections: Connections,
+        ports: Ports,
         limits: Limits,
     ) -> Self {
         Self {
@@ -57,6 +60,7 @@ impl PluginManager {
             host,
             store,
             connections,
+            ports,
             limits,
             tenants: Mutex::default(),
         }

@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 
 use super::{Current, PluginManager, Tenant};
 use crate::host::{ActivePlugin, UnusablePlugin};
+use crate::ports::Ports;
 use crate::{
-    Grants, LdapConnections, Limits, LoadedPlugin, Manifest, PluginEngine, PluginSource, RevisionStore,
+    Connections, Grants, Limits, LoadedPlugin, Manifest, PluginEngine, PluginSource, RevisionStore,
     RevisionStoreError, StoredRevision,
 };
 
@@ -116,6 +117,7 @@ impl PluginManager {
                     engine: self.engine.clone(),
                     store: Arc::clone(&self.store),
                     connections: self.connections.of_tenant(&tenant.name),
+                    ports: self.ports.clone(),
                     limits: self.limits.clone(),
                 };
                 let tenant = tenant.name.clone();
@@ -145,7 +147,8 @@ impl PluginManager {
 struct Loader {
     engine: PluginEngine,
     store: Arc<dyn RevisionStore>,
-    connections: LdapConnections,
+    connections: Connections,
+    ports: Ports,
     limits: Limits,
 }
 
@@ -186,12 +189,13 @@ impl Loader {
         let grants: Grants = serde_json::from_value(revision.grants.clone())
             .map_err(|error| format!("the stored grants can not be read: {error}"))?;
         let source = PluginSource {
+            tenant: tenant.into(),
             component: component.into(),
             settings: Some(revision.settings.clone()),
             grants,
             limits: self.limits.clone(),
         };
-        LoadedPlugin::load(&self.engine, &self.connections, source)
+        LoadedPlugin::load(&self.engine, &self.connections, &self.ports, source)
             .await
             .map_err(|error| error.to_string())
     }
