@@ -2,7 +2,11 @@
 //!
 //! Without settings every secret is kept, a device gets its own back, and no administrator gets any.
 
+mod administrators;
+
+use administrators::Restrictions;
 use russet_plugin::Error;
+use russet_plugin::condition::{Condition, Facts};
 use russet_plugin::escrow::{Deposit, EscrowPolicy, EscrowRequest, Kind, Release, Requester};
 use serde::Deserialize;
 
@@ -21,6 +25,8 @@ struct Rules {
     deposit: bool,
     release_to_device: bool,
     release_to_administrators: Administrators,
+    administrators: Restrictions,
+    when: Condition,
     max_age_days: Option<u64>,
     required_groups: Vec<String>,
 }
@@ -31,6 +37,8 @@ impl Default for Rules {
             deposit: true,
             release_to_device: true,
             release_to_administrators: Administrators::All(Everybody::None),
+            administrators: Restrictions::default(),
+            when: Condition::default(),
             max_age_days: None,
             required_groups: Vec::new(),
         }
@@ -95,8 +103,18 @@ impl EscrowPolicy for Policy {
         };
         let reason = requester(rules, kind, &request.requester())
             .or_else(|| age(rules, kind, request))
-            .or_else(|| group(rules, kind, request));
-        Ok(reason.map_or(Release::Release, Release::Deny))
+            .or_else(|| group(rules, kind, request))
+            .or_else(|| condition(rules, kind, request));
+        if let Some(reason) = reason {
+            return Ok(Release::Deny(reason));
+        }
+        // Last, because asking is noted: nobody seconds, or uses up, what would be refused anyway.
+        if let Requester::Administrator(name) = request.requester()
+            && let Some(reason) = rules.administrators.refuse(&name, kind, &request.device())?
+        {
+            return Ok(Release::Deny(reason));
+        }
+        Ok(Release::Release)
     }
 }
 
@@ -137,6 +155,12 @@ fn group(rules: &Rules, kind: &Kind, request: &EscrowRequest) -> Option<String> 
     })
 }
 
+fn condition(rules: &Rules, kind: &Kind, request: &EscrowRequest) -> Option<String> {
+    let (device, person) = (request.device(), request.person());
+    let holds = rules.when.holds(&Facts::of(&device, person.as_ref()));
+    (!holds).then(|| format!("{} of this device is not released", name(kind)))
+}
+
 fn name(kind: &Kind) -> &str {
     match kind {
         Kind::BootstrapToken => "the bootstrap token",
@@ -148,104 +172,4 @@ fn name(kind: &Kind) -> &str {
 russet_plugin::escrow_policy!(Policy);
 
 #[cfg(test)]
-mod tests {
-    use russet_plugin::escrow::EscrowRequestBuilder;
-    use russet_plugin::{Person, settings};
-
-    use super::*;
-
-    fn token() -> EscrowRequestBuilder {
-        EscrowRequest::builder(Kind::BootstrapToken).age_seconds(60)
-    }
-
-    fn deposit(settings: &str, request: EscrowRequestBuilder) -> Deposit {
-        Policy::deposit(settings::parse(settings).unwrap(), &request.build()).unwrap()
-    }
-
-    fn release(settings: &str, request: EscrowRequestBuilder) -> Release {
-        Policy::release(settings::parse(settings).unwrap(), &request.build()).unwrap()
-    }
-
-    #[test]
-    fn by_default_only_the_device_gets_its_secret_back() {
-        assert_eq!(deposit("{}", token()), Deposit::Accept);
-        assert_eq!(release("{}", token()), Release::Release);
-        assert_eq!(
-            release("{}", token().administrator("ada")),
-            Release::deny("the bootstrap token is not released to ada")
-        );
-    }
-
-    #[test]
-    fn kinds_have_rules_of_their_own() {
-        let settings = r#"{"unlock_token": {"deposit": false, "release_to_device": false}}"#;
-        let unlock = || EscrowRequest::builder(Kind::UnlockToken);
-        assert_eq!(deposit(settings, token()), Deposit::Accept);
-        assert_eq!(
-            deposit(settings, unlock()),
-            Deposit::reject("the unlock token is not kept here")
-        );
-        assert_eq!(
-            release(settings, unlock()),
-            Release::deny("the unlock token is not released to devices")
-        );
-        assert_eq!(release(settings, token()), Release::Release);
-    }
-
-    #[test]
-    fn administrators_by_name_any_or_none() {
-        let named = r#"{"bootstrap_token": {"release_to_administrators": ["ada"]}}"#;
-        assert_eq!(release(named, token().administrator("ada")), Release::Release);
-        assert_ne!(release(named, token().administrator("eve")), Release::Release);
-        let any = r#"{"bootstrap_token": {"release_to_administrators": "any"}}"#;
-        assert_eq!(release(any, token().administrator("eve")), Release::Release);
-        let none = r#"{"bootstrap_token": {"release_to_administrators": "none"}}"#;
-        assert_ne!(release(none, token().administrator("none")), Release::Release);
-    }
-
-    #[test]
-    fn old_secrets_stay() {
-        let settings = r#"{"bootstrap_token": {"max_age_days": 2}}"#;
-        assert_eq!(release(settings, token().age_seconds(2 * 86_400)), Release::Release);
-        assert_eq!(
-            release(settings, token().age_seconds(2 * 86_400 + 1)),
-            Release::deny("the bootstrap token was deposited more than 2 days ago")
-        );
-        assert_eq!(
-            deposit(settings, token().age_seconds(9 * 86_400)),
-            Deposit::Accept,
-            "a deposit replaces the old one"
-        );
-    }
-
-    #[test]
-    fn the_person_needs_a_group() {
-        let settings = r#"{"bootstrap_token": {"required_groups": ["staff"]}}"#;
-        let person = |group| Person::builder("1", "ada").group(group).build();
-        assert_eq!(release(settings, token().person(person("staff"))), Release::Release);
-        assert_ne!(release(settings, token().person(person("guests"))), Release::Release);
-        assert_ne!(release(settings, token()), Release::Release);
-    }
-
-    #[test]
-    fn what_has_no_rules_is_kept_and_stays() {
-        let other = || EscrowRequest::builder(Kind::Other("recovery-key".to_owned()));
-        assert_eq!(deposit("{}", other()), Deposit::Accept);
-        assert_eq!(
-            release("{}", other()),
-            Release::deny("there are no rules for recovery-key")
-        );
-        let any = r#"{"bootstrap_token": {"release_to_administrators": "any"}}"#;
-        let plugin = Requester::Plugin("backup".to_owned());
-        assert_eq!(
-            release(any, token().requester(plugin)),
-            Release::deny("the bootstrap token is not released to the plugin backup")
-        );
-    }
-
-    #[test]
-    fn mistakes_in_settings_are_named() {
-        let error = settings::parse::<Settings>(r#"{"bootstrap_token": {"deposits": true}}"#).unwrap_err();
-        assert!(error.to_string().contains("unknown field `deposits`"), "{error}");
-    }
-}
+mod tests;
