@@ -68,6 +68,7 @@ fn enrollment() -> EnrollmentRequest {
         },
         person: None,
         can_request_software_update: true,
+        replaces: None,
     }
 }
 
@@ -210,6 +211,7 @@ fn escrow(operation: EscrowOperation, requester: Requester) -> EscrowRequest {
         person: None,
         requester,
         age_seconds: None,
+        secret: None,
     }
 }
 
