@@ -1,21 +1,20 @@
-//! Decides who may enroll: by serial number, ownership, sign-in, group and version of the operating system.
+//! Decides who may enroll: by rules of the operator's own, and by serial number, ownership, sign-in, group and version of
+//! the operating system.
 //!
-//! The rules are asked in this order, and the first that does not hold answers: ownership, serial number, sign-in, group,
+//! Rules are asked first, in their order; the first that fits decides. What no rule fits is asked by the simple settings, in
+//! this order, and the first that does not hold answers: ownership, serial number, sign-in, group,
 //! operating system. A device is thus not sent to update before it is clear that it may enroll at all.
 //!
 //! At renewal only ownership, serial number and group (of a known person) are asked: a device that fell behind with its
 //! updates must be able to keep its identity, or nobody could update it any more.
 
-mod product;
-mod serial;
+mod rules;
 mod settings;
-mod version;
 
-use product::Family;
 use russet_plugin::gate::{EnrollmentGate, EnrollmentRequest, Method, SoftwareUpdate, Stage, Verdict};
+use russet_plugin::os::{Family, Version};
 use russet_plugin::{Device, Error};
 pub use settings::Settings;
-use version::Version;
 
 /// The gate.
 #[derive(Debug)]
@@ -26,6 +25,9 @@ impl EnrollmentGate for Gate {
 
     fn check(settings: Settings, request: &EnrollmentRequest) -> Result<Verdict, Error> {
         let device = request.device();
+        if let Some(verdict) = rules::decide(&settings.rules, &settings.attributes, request, &device) {
+            return Ok(verdict);
+        }
         let refusal = ownership(&settings, request)
             .or_else(|| serial_number(&settings, request, &device))
             .or_else(|| person(&settings, request))

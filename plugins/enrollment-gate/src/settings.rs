@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use russet_plugin::condition::Pattern;
 use russet_plugin::gate::Ownership;
+use russet_plugin::os::{Family, Version};
 use serde::Deserialize;
 
-use crate::product::Family;
-use crate::serial::SerialPattern;
-use crate::version::Version;
+use crate::rules::Rule;
 
-/// The settings. Every rule that is set must hold.
+/// The settings. What no rule decides has to keep to everything else that is set.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    pub(crate) rules: Vec<Rule>,
     pub(crate) serial_numbers: SerialNumbers,
     pub(crate) ownership: Vec<Owner>,
     pub(crate) require_sign_in: bool,
@@ -26,8 +27,8 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SerialNumbers {
-    pub(crate) allow: Vec<SerialPattern>,
-    pub(crate) deny: Vec<SerialPattern>,
+    pub(crate) allow: Vec<Pattern>,
+    pub(crate) deny: Vec<Pattern>,
 }
 
 /// [`Ownership`], as it is written in settings.

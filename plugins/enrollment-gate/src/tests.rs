@@ -197,3 +197,79 @@ fn mistakes_in_settings_are_named() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+mod rules {
+    use super::*;
+
+    fn first_fits() -> &'static str {
+        r#"{
+            "attributes": {"site": "hq"},
+            "rules": [
+                {"replaces": true, "decision": "deny", "reason": "enrolled-already", "message": "Ask the help desk."},
+                {"when": {"group": ["board"]}, "decision": "allow", "attributes": {"tier": "gold"}},
+                {"stages": ["authenticate"], "when": {"family": ["iPad"], "os_below": "27"},
+                 "decision": "require-update", "os": {"version": "27.1", "build": "24B91"}},
+                {"ownership": ["personal"], "decision": "require-sign-in"},
+                {"methods": ["manual"], "when": {"any": [{"serial": ["X*"]}, {"attribute": {"lost": ["yes"]}}]},
+                 "decision": "deny", "reason": "lost", "message": "Bring it back."}
+            ],
+            "serial_numbers": {"deny": ["C02XK1"]}
+        }"#
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides() {
+        let settings = first_fits();
+        let board = Person::builder("uid=bo", "bo").group("Board").build();
+        assert_eq!(
+            check(settings, automated(mac()).person(board)),
+            Verdict::allow_with([("site", "hq"), ("tier", "gold")]),
+            "even a serial number that the simple settings deny"
+        );
+        let again = automated(mac()).replaces("UDID-1");
+        assert_eq!(reason(&check(settings, again)), "enrolled-already");
+        let tablet = |os: &str| automated(Device::builder().product_name("iPad16,3").os_version(os));
+        assert!(matches!(
+            check(settings, tablet("26.9").stage(Stage::Authenticate)),
+            Verdict::RequireSoftwareUpdate(update) if update.build_version.as_deref() == Some("24B91")
+        ));
+        assert_eq!(
+            check(settings, tablet("26.9").stage(Stage::Profile)),
+            Verdict::allow_with([("site", "hq")])
+        );
+        let lost = EnrollmentRequest::builder()
+            .stage(Stage::Authenticate)
+            .device(mac().attribute("lost", "yes").build());
+        assert_eq!(reason(&check(settings, lost)), "lost");
+    }
+
+    #[test]
+    fn what_no_rule_fits_is_asked_by_the_simple_settings() {
+        assert_eq!(reason(&check(first_fits(), automated(mac()))), "serial-denied");
+    }
+
+    #[test]
+    fn a_sign_in_is_asked_for_once() {
+        let own = || automated(mac().serial_number("C02Z")).ownership(Ownership::Personal);
+        assert_eq!(check(first_fits(), own()), Verdict::RequireSignIn);
+        assert_eq!(
+            check(first_fits(), own().person(ada())),
+            Verdict::allow_with([("site", "hq")])
+        );
+    }
+
+    #[test]
+    fn slips_in_rules_are_named() {
+        for (wrong, named) in [
+            (r#"{"rules": [{"decision": "deny", "reason": "x"}]}"#, "message"),
+            (r#"{"rules": [{"decision": "maybe"}]}"#, "maybe"),
+            (
+                r#"{"rules": [{"when": {"serials": ["X"]}, "decision": "allow"}]}"#,
+                "serials",
+            ),
+        ] {
+            let error = settings::parse::<Settings>(wrong).unwrap_err().to_string();
+            assert!(error.contains(named), "{wrong}: {error}");
+        }
+    }
+}
