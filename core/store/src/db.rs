@@ -3,6 +3,9 @@
 //! A statement is one text with `$1` placeholders, which both back ends accept. Where they differ, a [`Sql::per`] holds
 //! the two texts side by side.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sea_orm::{
@@ -11,7 +14,8 @@ use sea_orm::{
 };
 
 use crate::error::StoreError;
-use crate::signals::{Asked, Signal};
+use crate::ids::TenantId;
+use crate::signals::{Asked, Signal, Signals, Wanted};
 
 /// A pool, or an open transaction.
 enum Conn {
@@ -24,6 +28,10 @@ pub(crate) struct Db {
     conn: Conn,
     /// What this transaction asked for: whoever does it is woken after the commit.
     asked: Asked,
+    /// Who knows what observers want; nobody does for a pool, which writes nothing.
+    signals: Option<Arc<Signals>>,
+    /// How many plugins caused one another until what is written now.
+    depth: AtomicU8,
 }
 
 impl Db {
@@ -31,13 +39,17 @@ impl Db {
         Self {
             conn: Conn::Pool(pool),
             asked: Asked::default(),
+            signals: None,
+            depth: AtomicU8::new(0),
         }
     }
 
-    pub(crate) fn tx(tx: DatabaseTransaction) -> Self {
+    pub(crate) fn tx(tx: DatabaseTransaction, signals: Arc<Signals>) -> Self {
         Self {
             conn: Conn::Tx(tx),
             asked: Asked::default(),
+            signals: Some(signals),
+            depth: AtomicU8::new(0),
         }
     }
 
@@ -64,6 +76,25 @@ impl Db {
     /// Has somebody woken after the commit.
     pub(crate) fn ask(&self, signal: Signal) {
         self.asked.ask(signal);
+    }
+
+    /// Whether any observer of the tenant wants events of this kind.
+    pub(crate) fn wanted(&self, tenant: TenantId, kind: &str) -> Option<Wanted> {
+        self.signals.as_ref()?.wanted(tenant, kind)
+    }
+
+    /// Whether any observer of any tenant may want events of this kind.
+    pub(crate) fn wanted_anywhere(&self, kind: &str) -> bool {
+        self.signals.as_ref().is_some_and(|signals| signals.wanted_anywhere(kind))
+    }
+
+    /// The depth of the events that are written from now on.
+    pub(crate) fn set_depth(&self, depth: u8) {
+        self.depth.store(depth, Ordering::Relaxed);
+    }
+
+    pub(crate) fn depth(&self) -> u8 {
+        self.depth.load(Ordering::Relaxed)
     }
 
     pub(crate) fn asked(&self) -> &Asked {
@@ -151,6 +182,13 @@ impl Sql {
         Self { sqlite, postgres }
     }
 }
+
+/// Rows that carry `tx` and belong to a transaction before this number are all visible, and no more of them can come. On
+/// SQLite, where one transaction writes at a time, `tx` is always 0 and ids alone are the order.
+pub(crate) const HORIZON: Sql = Sql::per(
+    "SELECT 9223372036854775807",
+    "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+);
 
 /// The text of a statement for a back end.
 pub(crate) trait IntoSql: Send {

@@ -60,12 +60,29 @@ id! {
     EntryId
 }
 id! {
+    /// A named set of devices.
+    GroupId
+}
+id! {
     /// One uploaded revision of a plugin.
     RevisionId
 }
 id! {
+    /// One comparison of two revisions of a plugin.
+    RolloutId
+}
+id! {
     /// A recorded decision of a hook.
     DecisionId
+}
+
+id! {
+    /// Something that happened, for observers.
+    EventId
+}
+id! {
+    /// Work of a plugin that is due at some time.
+    ScheduleId
 }
 
 /// A SHA-256 digest: of a certificate, a token, a challenge, a public key or a component.

@@ -25,22 +25,28 @@ mod comparisons;
 mod db;
 mod decisions;
 mod declarations;
+mod effects;
 mod enrollments;
 mod entity;
 mod error;
 mod escrow;
+mod events;
 mod groups;
 mod ids;
 mod leases;
 mod maintenance;
 mod migration;
 mod nodes;
+mod observers;
 mod page;
+mod plugin_kv;
+mod plugin_secrets;
 mod plugins;
 mod profiles;
 mod publishers;
 mod push;
 mod push_certificates;
+mod schedules;
 mod secrets;
 mod signals;
 mod store;
@@ -58,7 +64,10 @@ pub use commands::{
     Hold, NewCommand, OpenCounts, Poll, QueueCounts, QueueRules, ReportStatus, ReportWrite, Reported, TargetName, Targets,
 };
 pub use comparisons::{Comparison, ComparisonReport, ComparisonSample};
-pub use decisions::{DecisionRecord, NewDecision};
+pub use decisions::{
+    ChainBreak, ChainHead, ChainReport, DecisionFilter, DecisionRecord, DecisionRetention, NewDecision, RecordedCall,
+    SealedCall,
+};
 pub use declarations::{
     DeclarationSet, NewPlan, PlanChange, PlanItem, PlanJob, PlanToken, PlanView, PlannedContent, PlannedItem,
     SetAssignment, SetDeclaration, SetWritten, StatusItem, StatusProblem, StatusWrite, StoredDeclaration,
@@ -67,15 +76,20 @@ pub use enrollments::{
     AuthenticateWrite, DeviceFacts, EnrollmentFilter, EnrollmentLookup, EnrollmentRecord, EnrollmentState, PushState,
     Resolved, ResolvedCertificate, ResolvedEnrollment, TokenTarget, TokenUpdateWrite, TokenUpdated, UserFacts,
 };
+pub use effects::{EffectAction, NewEffect, SealedCommand};
 pub use error::{DatabaseError, MasterKeyError, OpenError, StoreError};
 pub use escrow::{Decided, EscrowInfo, EscrowKind, HeldDeposit};
+pub use events::{EventFilter, EventRecord, NewEvent};
 pub use groups::GroupRecord;
 pub use ids::{
-    ApiTokenId, CertificateId, ChallengeId, DecisionId, EnrollmentId, EntryId, GroupId, RevisionId, RolloutId, Sha256, TenantId,
+    ApiTokenId, CertificateId, ChallengeId, DecisionId, EnrollmentId, EntryId, EventId, GroupId, RevisionId, RolloutId, ScheduleId, Sha256, TenantId,
 };
 pub use maintenance::{Purged, Retention};
 pub use nodes::NodeRecord;
+pub use observers::{Delivery as EventDelivery, ObserverFailure, ObserverRecord, Parked, ParkedEvent, ReplayFrom};
 pub use page::{Cursor, MAX_PAGE, Page};
+pub use plugin_kv::{ExpectedValue, PluginValue, PluginValueWrite, PluginValueWritten};
+pub use plugin_secrets::{MAX_PLUGIN_KEYS, MAX_PLUGIN_SECRETS, SealedPluginSecret};
 pub use plugins::{
     Activation, ActivePlugins, Actor, NewRevision, NewRollout, PluginRecord, Quarantined, RevisionEvent,
     RevisionRecord, RevisionState, RolloutPhase, RolloutRecord, StagedRollout,
@@ -84,7 +98,11 @@ pub use profiles::{Profile, ProfileWritten};
 pub use publishers::{NewPublisher, Publisher, UsedVersion};
 pub use push::PushJob;
 pub use push_certificates::{PushCertificate, PushIdentity};
+pub use schedules::{
+    AfterFailure, AfterRun, ManifestSchedule, NewCall, ScheduleJob, ScheduleOrigin, ScheduleRecord,
+};
 pub use secrets::SecretKind;
+pub use signals::{Observed, Wanted};
 pub use store::{DEFAULT_TENANT, Store, StoreConfig};
 pub use tenants::Tenant;
 pub use vault::MasterKey;

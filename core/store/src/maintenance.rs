@@ -4,28 +4,37 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::db::{ms, values};
+use crate::db::{Row, ms, values};
 use crate::error::StoreError;
 use crate::store::Store;
 
 /// How long things are kept once they are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Finished queue entries with their results, and commands that nothing refers to.
+    /// Finished queue entries, and commands that nothing refers to.
     pub commands: Duration,
-    /// Decision records.
+    /// What devices answered, in full; the entry stays and says how it ended. Never longer than `commands`.
+    pub results: Duration,
+    /// Decision records, where a tenant has no retention of its own.
     pub decisions: Duration,
+    /// What hooks were asked and answered in full, likewise.
+    pub recorded_calls: Duration,
+    /// Events that every observer has taken.
+    pub events: Duration,
     /// SCEP challenges after their expiry: for so long a device may repeat a request.
     pub challenges: Duration,
 }
 
 impl Default for Retention {
-    /// 90 days of commands, a year of decisions, a day of challenges.
+    /// 90 days of commands, 30 of their results, 90 of decisions, 3 days of recorded calls, a week of events, a day of challenges.
     fn default() -> Self {
         const DAY: u64 = 24 * 60 * 60;
         Self {
             commands: Duration::from_secs(90 * DAY),
-            decisions: Duration::from_secs(365 * DAY),
+            results: Duration::from_secs(30 * DAY),
+            decisions: Duration::from_secs(90 * DAY),
+            recorded_calls: Duration::from_secs(3 * DAY),
+            events: Duration::from_secs(7 * DAY),
             challenges: Duration::from_secs(DAY),
         }
     }
@@ -36,25 +45,33 @@ impl Default for Retention {
 pub struct Purged {
     /// Entries whose time was over before they were delivered.
     pub expired: u64,
+    /// Results deleted.
+    pub results: u64,
     /// Entries deleted.
     pub entries: u64,
     /// Commands deleted.
     pub commands: u64,
     /// Decisions deleted.
     pub decisions: u64,
+    /// Recorded calls deleted.
+    pub recorded_calls: u64,
+    /// Events deleted.
+    pub events: u64,
     /// Challenges deleted.
     pub challenges: u64,
 }
 
 const EXPIRED: &str = "UPDATE queue_entries SET state = 'expired', finished_at = $1 WHERE id IN \
      (SELECT id FROM queue_entries WHERE finished_at IS NULL AND expires_at IS NOT NULL AND expires_at <= $1 \
-     LIMIT 1000)";
-const ENTRIES: &str = "DELETE FROM queue_entries WHERE id IN \
-     (SELECT id FROM queue_entries WHERE finished_at IS NOT NULL AND finished_at <= $1 LIMIT 1000)";
+     ORDER BY expires_at LIMIT 1000)";
+/// A finished entry is in one of two partial indexes, by whether it has a result: neither statement reads what the other
+/// one is about, however much is kept.
+const RESULTS: &str = "UPDATE queue_entries SET result = NULL WHERE id IN (SELECT id FROM queue_entries \
+     WHERE finished_at IS NOT NULL AND result IS NOT NULL AND finished_at <= $1 ORDER BY finished_at LIMIT 1000)";
+const ENTRIES: &str = "DELETE FROM queue_entries WHERE id IN (SELECT id FROM queue_entries \
+     WHERE finished_at IS NOT NULL AND result IS NULL AND finished_at <= $1 ORDER BY finished_at LIMIT 1000)";
 const COMMANDS: &str = "DELETE FROM commands WHERE id IN (SELECT c.id FROM commands c WHERE c.created_at <= $1 \
-     AND NOT EXISTS (SELECT 1 FROM queue_entries q WHERE q.command_id = c.id) LIMIT 1000)";
-const DECISIONS: &str =
-    "DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE created_at <= $1 LIMIT 1000)";
+     AND NOT EXISTS (SELECT 1 FROM queue_entries q WHERE q.command_id = c.id) ORDER BY c.created_at LIMIT 1000)";
 const CHALLENGES: &str =
     "DELETE FROM scep_challenges WHERE id IN (SELECT id FROM scep_challenges WHERE expires_at <= $1 LIMIT 1000)";
 
@@ -64,13 +81,51 @@ impl Store {
     /// # Errors
     /// When the database fails; what was deleted until then stays deleted.
     pub async fn purge(&self, now: Timestamp, retention: &Retention) -> Result<Purged, StoreError> {
+        let (decisions, recorded_calls) = self
+            .purge_decisions(retention.decisions, retention.recorded_calls, now)
+            .await?;
+        // In this order: only what is expired is finished, only what has no result any more is deleted, and only commands
+        // without entries are.
+        let expired = self.batches(EXPIRED, ms(now)).await?;
+        let results = self
+            .batches(RESULTS, before(now, retention.results.min(retention.commands)))
+            .await?;
+        let entries = self.batches(ENTRIES, before(now, retention.commands)).await?;
+        let commands = self.batches(COMMANDS, before(now, retention.commands)).await?;
+        self.shrink().await?;
         Ok(Purged {
-            expired: self.batches(EXPIRED, ms(now)).await?,
-            entries: self.batches(ENTRIES, before(now, retention.commands)).await?,
-            commands: self.batches(COMMANDS, before(now, retention.commands)).await?,
-            decisions: self.batches(DECISIONS, before(now, retention.decisions)).await?,
+            expired,
+            results,
+            entries,
+            commands,
+            decisions,
+            recorded_calls,
+            events: self.purge_events(before(now, retention.events)).await?,
             challenges: self.batches(CHALLENGES, before(now, retention.challenges)).await?,
         })
+    }
+
+    /// Gives the pages of what was deleted back to the file system, a few at a time. PostgreSQL's autovacuum keeps them for
+    /// new rows instead.
+    async fn shrink(&self) -> Result<(), StoreError> {
+        if self.backend_name() != "sqlite" {
+            return Ok(());
+        }
+        loop {
+            let free = |row: Row| row.get::<i64>(0);
+            let before = self.read().row("PRAGMA freelist_count", values![]).await.and_then(free)?;
+            self.write((), |db, ()| {
+                Box::pin(async move {
+                    // It frees a page for each row that is read.
+                    db.all("PRAGMA incremental_vacuum(1000)", values![]).await.map(|_| ())
+                })
+            })
+            .await?;
+            let after = self.read().row("PRAGMA freelist_count", values![]).await.and_then(free)?;
+            if after >= before || after == 0 {
+                return Ok(());
+            }
+        }
     }
 
     async fn batches(&self, sql: &'static str, limit: i64) -> Result<u64, StoreError> {
@@ -90,7 +145,7 @@ impl Store {
 }
 
 /// The time that long ago; the beginning of time when the duration reaches beyond it.
-fn before(now: Timestamp, ago: Duration) -> i64 {
+pub(crate) fn before(now: Timestamp, ago: Duration) -> i64 {
     SignedDuration::try_from(ago)
         .ok()
         .and_then(|ago| now.checked_sub(ago).ok())

@@ -11,11 +11,13 @@ use sea_orm_migration::MigratorTrait;
 use tokio::sync::Notify;
 
 use crate::backend::{Body, postgres, sqlite};
+use crate::commands::QueueRules;
 use crate::db::{Db, Sql, ms, values};
 use crate::error::{OpenError, StoreError};
 use crate::ids::{EnrollmentId, TenantId};
 use crate::migration::Migrator;
-use crate::signals::Signals;
+use crate::plugins::PLUGINS_CHANGED;
+use crate::signals::{Observed, Signals};
 use crate::vault::{MasterKey, Vault};
 
 /// The name of the tenant that exists from the first start.
@@ -34,6 +36,8 @@ pub struct StoreConfig {
     pub statement_timeout: Duration,
     /// How often the last-seen times that polls leave in memory are written.
     pub touch_interval: Duration,
+    /// When commands are offered again and devices woken again.
+    pub queue: QueueRules,
 }
 
 impl StoreConfig {
@@ -46,6 +50,7 @@ impl StoreConfig {
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(30),
             touch_interval: Duration::from_secs(5),
+            queue: QueueRules::default(),
         }
     }
 }
@@ -83,6 +88,7 @@ struct Inner {
     reader: Db,
     vault: Vault,
     default_tenant: TenantId,
+    queue: QueueRules,
     signals: Arc<Signals>,
     /// Last-seen times that are not written yet, in milliseconds.
     touched: Mutex<HashMap<EnrollmentId, i64>>,
@@ -140,10 +146,14 @@ impl Store {
             reader,
             vault,
             default_tenant,
+            queue: config.queue,
             signals,
             touched: Mutex::new(HashMap::new()),
         });
         tokio::spawn(flush_now_and_then(Arc::downgrade(&inner), config.touch_interval));
+        if let Backend::Postgres { pool } = &inner.backend {
+            tokio::spawn(postgres::listen(pool.clone(), PLUGINS_CHANGED, inner.signals.plugins.clone()));
+        }
         Ok(Self { inner })
     }
 
@@ -209,9 +219,31 @@ impl Store {
         self.inner.signals.schedules.clone()
     }
 
+    /// Notified soon after a process on the same PostgreSQL database, this one included, changed what plugins run.
+    /// On SQLite, and while the connection is lost, such changes are found by polling.
+    #[must_use]
+    pub fn plugin_signal(&self) -> Arc<Notify> {
+        self.inner.signals.plugins.clone()
+    }
+
+    /// Notified after each commit of this process that requested plans of declarations.
+    #[must_use]
+    pub fn plan_signal(&self) -> Arc<Notify> {
+        self.inner.signals.plans.clone()
+    }
+
+    /// Says who knows what observers want. Until then, no events are written.
+    pub fn set_observed(&self, observed: Arc<dyn Observed>) {
+        self.inner.signals.set_observed(observed);
+    }
+
     /// What reads run on: they see every write that was answered before.
     pub(crate) fn read(&self) -> &Db {
         &self.inner.reader
+    }
+
+    pub(crate) fn queue_rules(&self) -> QueueRules {
+        self.inner.queue
     }
 
     pub(crate) fn vault(&self) -> &Vault {
@@ -233,7 +265,7 @@ impl Store {
     }
 }
 
-async fn write<I, T, F>(backend: &Backend, signals: &Signals, input: I, body: F) -> Result<T, StoreError>
+async fn write<I, T, F>(backend: &Backend, signals: &Arc<Signals>, input: I, body: F) -> Result<T, StoreError>
 where
     I: Send + Sync + 'static,
     T: Send + 'static,
@@ -265,7 +297,7 @@ fn scheme(url: &str) -> Result<Scheme, OpenError> {
 
 /// Any number of servers may start at once: the first migrates, the others wait and find it done.
 async fn migrate_postgres(pool: &DatabaseConnection) -> Result<(), StoreError> {
-    let lock = Db::tx(pool.begin().await?);
+    let lock = Db::tx(pool.begin().await?, Arc::default());
     // The number has no meaning but to be the same in every server.
     lock.one("SELECT pg_advisory_xact_lock(7246100515)::text", values![])
         .await?;
@@ -277,7 +309,7 @@ async fn migrate_postgres(pool: &DatabaseConnection) -> Result<(), StoreError> {
 }
 
 /// The wrapped data key and the default tenant, made on the first start.
-async fn prepare(backend: &Backend, signals: &Signals, master: &MasterKey) -> Result<(Vec<u8>, TenantId), StoreError> {
+async fn prepare(backend: &Backend, signals: &Arc<Signals>, master: &MasterKey) -> Result<(Vec<u8>, TenantId), StoreError> {
     let input = (Vault::new_wrapped_key(master)?, ms(Timestamp::now()));
     write(backend, signals, input, |db, (fresh, now)| {
         Box::pin(async move {

@@ -64,6 +64,9 @@ pub(crate) async fn connect(
         .statement_timeout(statement_timeout)
         .set_application_name("russet")
         .sqlx_logging(false)
+        // A plan is kept as long as its connection. One that was made while a table was small reads all of it, which is
+        // right then and ruinous when it has grown, until somebody analyzes the table. Every statement has an index.
+        .map_sqlx_postgres_opts(|options| options.options([("enable_seqscan", "off")]))
         // A ping before each use costs a fifth of the throughput; one after a pause finds what a firewall dropped.
         .test_before_acquire_if_idle_for(Duration::from_secs(30));
     Ok(Database::connect(options).await?)
@@ -71,7 +74,7 @@ pub(crate) async fn connect(
 
 pub(crate) async fn write<I, T, F>(
     pool: &DatabaseConnection,
-    signals: &Signals,
+    signals: &Arc<Signals>,
     input: I,
     body: F,
 ) -> Result<T, StoreError>
@@ -81,7 +84,7 @@ where
 {
     let mut attempt = 1;
     loop {
-        match once(pool, &input, &body).await {
+        match once(pool, signals, &input, &body).await {
             Ok((value, asked)) => {
                 signals.send(&asked);
                 return Ok(value);
@@ -104,7 +107,12 @@ struct Failed {
     again: bool,
 }
 
-async fn once<I, T, F>(pool: &DatabaseConnection, input: &I, body: &F) -> Result<(T, Asked), Failed>
+async fn once<I, T, F>(
+    pool: &DatabaseConnection,
+    signals: &Arc<Signals>,
+    input: &I,
+    body: &F,
+) -> Result<(T, Asked), Failed>
 where
     I: Send + Sync,
     F: Body<I, T>,
@@ -114,7 +122,7 @@ where
         error,
     };
     let tx = pool.begin().await.map_err(|error| before_commit(error.into()))?;
-    let db = Db::tx(tx);
+    let db = Db::tx(tx, signals.clone());
     let result = body(&db, input).await;
     let asked = Asked::default();
     asked.merge(db.asked());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
     TransactionTrait,
@@ -49,6 +49,8 @@ pub(crate) async fn connect(
                 .create_if_missing(!read_only)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
+                // For a new file only; an older one keeps its size and fills it again.
+                .auto_vacuum(SqliteAutoVacuum::Incremental)
                 .foreign_keys(true)
                 .busy_timeout(Duration::from_secs(10))
                 .statement_cache_capacity(256);
@@ -187,7 +189,7 @@ async fn run(
             continue;
         }
         let asked = Asked::default();
-        let committed = commit(&connection, &mut group, &asked).await;
+        let committed = commit(&connection, &mut group, &signals, &asked).await;
         if let Err(error) = &committed {
             tracing::error!(store.jobs = group.len(), error = %error, "store.commit failed");
         } else {
@@ -203,7 +205,12 @@ async fn run(
 }
 
 /// Runs the jobs in one transaction. An error means that nothing of any of them was kept.
-async fn commit(connection: &DatabaseConnection, group: &mut [Box<dyn Job>], asked: &Asked) -> Result<(), StoreError> {
+async fn commit(
+    connection: &DatabaseConnection,
+    group: &mut [Box<dyn Job>],
+    signals: &Arc<Signals>,
+    asked: &Asked,
+) -> Result<(), StoreError> {
     let immediate = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..Default::default()
@@ -211,7 +218,7 @@ async fn commit(connection: &DatabaseConnection, group: &mut [Box<dyn Job>], ask
     let tx = connection.begin_with_options(immediate).await?;
     if let [job] = group {
         // Alone, the transaction itself is the savepoint.
-        let db = Db::tx(tx);
+        let db = Db::tx(tx, signals.clone());
         let keep = job.run(&db).await;
         if keep {
             asked.merge(db.asked());
@@ -219,7 +226,7 @@ async fn commit(connection: &DatabaseConnection, group: &mut [Box<dyn Job>], ask
         return finish(db, keep).await;
     }
     for job in group {
-        let db = Db::tx(tx.begin().await?);
+        let db = Db::tx(tx.begin().await?, signals.clone());
         let keep = job.run(&db).await;
         if keep {
             asked.merge(db.asked());

@@ -84,20 +84,3 @@ entity!(profile, "profiles", {
     settings: String,
     updated_at: i64,
 });
-
-entity!(decision, "decisions", {
-    #[sea_orm(primary_key)]
-    id: i64,
-    tenant_id: i64,
-    enrollment_id: Option<i64>,
-    hook: String,
-    plugin: Option<String>,
-    revision: Option<String>,
-    subject: String,
-    verdict: String,
-    reason: Option<String>,
-    fault: Option<String>,
-    failure_rule: Option<String>,
-    duration_us: i64,
-    created_at: i64,
-});
