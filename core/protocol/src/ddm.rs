@@ -41,6 +41,14 @@ impl DeclarationKind {
         }
     }
 
+    /// The kind of a declaration's type, such as `com.apple.configuration.passcode.settings`; `None` for a type of none of
+    /// the four.
+    pub fn of_type(declaration_type: &str) -> Option<Self> {
+        let (kind, name) = declaration_type.strip_prefix("com.apple.")?.split_once('.')?;
+        let printable = name.bytes().all(|byte| byte.is_ascii_graphic());
+        Self::parse(kind).filter(|_| !name.is_empty() && printable)
+    }
+
     /// Reads the kind of an endpoint.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)

@@ -10,7 +10,7 @@ use crate::certificates::{NewCertificate, insert};
 use crate::db::{Db, Row, ms, values};
 use crate::decisions::{NewDecision, record};
 use crate::error::StoreError;
-use crate::ids::{ChallengeId, Sha256, TenantId};
+use crate::ids::{ChallengeId, EnrollmentId, Sha256, TenantId};
 use crate::store::Store;
 
 /// A challenge to hand out.
@@ -28,6 +28,9 @@ pub struct NewChallenge {
     pub bound_serial: Option<String>,
     /// The only UDID that may use it.
     pub bound_udid: Option<String>,
+    /// The enrollment whose identity it renews: the certificate is issued as the successor of the one that the enrollment
+    /// has then, and the device stays enrolled.
+    pub renews: Option<EnrollmentId>,
     /// When it stops being good.
     pub expires_at: Timestamp,
 }
@@ -47,6 +50,8 @@ pub struct ChallengeRecord {
     pub bound_serial: Option<String>,
     /// The only UDID that may use it.
     pub bound_udid: Option<String>,
+    /// The enrollment whose identity it renews.
+    pub renews: Option<EnrollmentId>,
     /// When it stops being good.
     pub expires_at: Timestamp,
 }
@@ -91,7 +96,8 @@ impl Store {
                 let row = db
                     .one(
                         "INSERT INTO scep_challenges (tenant_id, challenge_sha256, person, attributes, bound_serial, \
-                         bound_udid, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                         bound_udid, created_at, expires_at, renews_enrollment_id) \
+                         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
                          ON CONFLICT DO NOTHING RETURNING id",
                         values![
                             challenge.tenant,
@@ -102,6 +108,7 @@ impl Store {
                             challenge.bound_udid.clone(),
                             ms(*now),
                             ms(challenge.expires_at),
+                            challenge.renews.map(|id| id.0),
                         ],
                     )
                     .await?;
@@ -133,11 +140,12 @@ impl Store {
     }
 
     /// Stores the certificate that a challenge gave, in one transaction with the link between them. The certificate
-    /// takes person, attributes and bounds from the challenge.
+    /// takes person, attributes and bounds from the challenge; if that is for a renewal, it renews the certificate that the
+    /// enrollment has now.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the challenge was purged, [`StoreError::Exists`] when the certificate is stored
-    /// already.
+    /// already, [`StoreError::Removed`] when there is no enrollment to renew any more.
     pub async fn issue(
         &self,
         challenge: ChallengeId,
@@ -153,7 +161,7 @@ impl Store {
                         .one(
                             "UPDATE scep_challenges SET certificate_sha256 = $1 \
                          WHERE id = $2 AND certificate_sha256 IS NULL \
-                         RETURNING person, attributes, bound_serial, bound_udid",
+                         RETURNING person, attributes, bound_serial, bound_udid, renews_enrollment_id",
                             values![certificate.sha256.to_vec(), *challenge],
                         )
                         .await?;
@@ -172,6 +180,12 @@ impl Store {
                     certificate.attributes = row.json(1)?;
                     certificate.bound_serial = row.get(2)?;
                     certificate.bound_udid = row.get(3)?;
+                    if let Some(enrollment) = row.get::<Option<i64>>(4)? {
+                        let sql = "SELECT certificate_sha256 FROM enrollments WHERE id = $1 AND tenant_id = $2 \
+                                   AND state = 'active' AND certificate_sha256 IS NOT NULL";
+                        let current = db.one(sql, values![enrollment, certificate.tenant]).await?;
+                        certificate.renews = Some(current.ok_or(StoreError::Removed)?.sha256(0)?);
+                    }
                     insert(db, &certificate, *now).await?;
                     record(db, certificate.tenant, None, decisions, *now).await?;
                     Ok(Issued::Stored)
@@ -182,7 +196,7 @@ impl Store {
     }
 }
 
-const COLUMNS: &str = "id, tenant_id, person, attributes, bound_serial, bound_udid, expires_at";
+const COLUMNS: &str = "id, tenant_id, person, attributes, bound_serial, bound_udid, expires_at, renews_enrollment_id";
 
 fn challenge(row: &Row) -> Result<ChallengeRecord, StoreError> {
     Ok(ChallengeRecord {
@@ -193,6 +207,7 @@ fn challenge(row: &Row) -> Result<ChallengeRecord, StoreError> {
         bound_serial: row.get(4)?,
         bound_udid: row.get(5)?,
         expires_at: row.time(6)?,
+        renews: row.get::<Option<i64>>(7)?.map(EnrollmentId),
     })
 }
 
@@ -227,9 +242,9 @@ async fn consume(
         )
         .await?;
     let Some(row) = found else { return Ok(Consumed::Unknown) };
-    Ok(match row.sha256_opt(7)? {
+    Ok(match row.sha256_opt(8)? {
         None => Consumed::Expired,
-        Some(used) if used == *key => Consumed::SameKeyAgain(challenge(&row)?, row.sha256_opt(8)?),
+        Some(used) if used == *key => Consumed::SameKeyAgain(challenge(&row)?, row.sha256_opt(9)?),
         Some(_) => Consumed::AlreadyUsed,
     })
 }

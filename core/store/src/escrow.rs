@@ -7,7 +7,9 @@ use zeroize::Zeroizing;
 use crate::db::{Db, ms, values};
 use crate::decisions::{NewDecision, record};
 use crate::error::StoreError;
+use crate::events::{self, NewEvent};
 use crate::ids::{EnrollmentId, TenantId, words};
+use crate::page::{Cursor, Page, probe};
 use crate::store::Store;
 use crate::vault::{Binding, Vault};
 
@@ -28,8 +30,8 @@ words! {
 }
 
 impl Store {
-    /// Deposits a secret, in place of the last one of this kind, with the decisions that allowed it. `held` marks one
-    /// that no policy could decide about, for somebody to look at.
+    /// Deposits a secret, in place of the last one of this kind, with what was decided about it. `held` marks one that no
+    /// policy could decide about, for somebody to look at.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such enrollment.
@@ -39,11 +41,11 @@ impl Store {
         kind: EscrowKind,
         secret: Zeroizing<Vec<u8>>,
         held: Option<String>,
-        decisions: Vec<NewDecision>,
+        decided: Decided,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let input = (self.clone(), enrollment, kind, secret, held, decisions, now);
-        self.write(input, |db, (store, enrollment, kind, secret, held, decisions, now)| {
+        let input = (self.clone(), enrollment, kind, secret, held, decided, now);
+        self.write(input, |db, (store, enrollment, kind, secret, held, decided, now)| {
             Box::pin(async move {
                 let tenant = tenant_of(db, *enrollment).await?;
                 let deposit = Deposit {
@@ -53,14 +55,77 @@ impl Store {
                     held: held.as_deref(),
                 };
                 deposit.store(store.vault(), db, secret, *now).await?;
-                record(db, tenant, Some(*enrollment), decisions, *now).await
+                decided.store(db, tenant, *enrollment, *now).await
             })
         })
         .await
     }
 
-    /// Releases a secret, and records the decisions that allowed it in the same transaction. Without decisions (the
-    /// server's own use) nothing is written.
+    /// Takes a held deposit as decided now: the mark goes, and `replacement` is kept in its place if there is one. `false`,
+    /// and nothing happens, if it is not the one of that time any more.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such enrollment.
+    pub async fn escrow_accept(
+        &self,
+        enrollment: EnrollmentId,
+        kind: EscrowKind,
+        deposited_at: Timestamp,
+        replacement: Option<Zeroizing<Vec<u8>>>,
+        decided: Decided,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let input = (self.clone(), enrollment, kind, deposited_at, replacement, decided, now);
+        self.write(
+            input,
+            |db, (store, enrollment, kind, deposited_at, replacement, decided, now)| {
+                Box::pin(async move {
+                    let tenant = tenant_of(db, *enrollment).await?;
+                    let row = enrollment.to_string();
+                    let sealed = replacement
+                        .as_ref()
+                        .map(|secret| store.vault().seal(binding(tenant, *kind, &row), secret))
+                        .transpose()?;
+                    let changed = db
+                        .exec(
+                            "UPDATE escrow SET held_reason = NULL, sealed = COALESCE($4, sealed) WHERE enrollment_id = $1 \
+                             AND kind = $2 AND deposited_at = $3 AND held_reason IS NOT NULL",
+                            values![*enrollment, *kind, ms(*deposited_at), sealed],
+                        )
+                        .await?;
+                    if changed > 0 {
+                        decided.store(db, tenant, *enrollment, *now).await?;
+                    }
+                    Ok(changed > 0)
+                })
+            },
+        )
+        .await
+    }
+
+    /// Records that a secret was handed out, or was not, with what was decided about it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such enrollment.
+    pub async fn escrow_decided(
+        &self,
+        enrollment: EnrollmentId,
+        decided: Decided,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if decided.decisions.is_empty() && decided.events.is_empty() {
+            return Ok(());
+        }
+        self.write((enrollment, decided, now), |db, (enrollment, decided, now)| {
+            Box::pin(async move {
+                let tenant = tenant_of(db, *enrollment).await?;
+                decided.store(db, tenant, *enrollment, *now).await
+            })
+        })
+        .await
+    }
+
+    /// Opens a secret: for whoever asks the policies about it. Writes nothing.
     ///
     /// # Errors
     /// [`StoreError::Sealed`] when the stored value was changed or moved.
@@ -68,31 +133,25 @@ impl Store {
         &self,
         enrollment: EnrollmentId,
         kind: EscrowKind,
-        decisions: Vec<NewDecision>,
-        now: Timestamp,
-    ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        let found = if decisions.is_empty() {
-            sealed(self.read(), enrollment, kind).await?
-        } else {
-            self.write(
-                (enrollment, kind, decisions, now),
-                |db, (enrollment, kind, decisions, now)| {
-                    Box::pin(async move {
-                        let tenant = tenant_of(db, *enrollment).await?;
-                        record(db, tenant, Some(*enrollment), decisions, *now).await?;
-                        sealed(db, *enrollment, *kind).await
-                    })
-                },
-            )
-            .await?
+    ) -> Result<Option<(Zeroizing<Vec<u8>>, EscrowInfo)>, StoreError> {
+        let sql =
+            "SELECT tenant_id, sealed, deposited_at, held_reason FROM escrow WHERE enrollment_id = $1 AND kind = $2";
+        let Some(row) = self.read().one(sql, values![enrollment, kind]).await? else {
+            return Ok(None);
         };
-        let Some((tenant, sealed)) = found else { return Ok(None) };
-        self.vault()
-            .open(binding(tenant, kind, &enrollment.to_string()), &sealed)
-            .map(Some)
+        let binding_row = enrollment.to_string();
+        let sealed: Vec<u8> = row.get(1)?;
+        let secret = self
+            .vault()
+            .open(binding(TenantId(row.get(0)?), kind, &binding_row), &sealed)?;
+        let info = EscrowInfo {
+            deposited_at: row.time(2)?,
+            held: row.get(3)?,
+        };
+        Ok(Some((secret, info)))
     }
 
-    /// Forgets a secret, with the decisions that allowed it; whether there was one.
+    /// Forgets a secret, with what was decided about it; whether there was one.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such enrollment.
@@ -100,21 +159,79 @@ impl Store {
         &self,
         enrollment: EnrollmentId,
         kind: EscrowKind,
-        decisions: Vec<NewDecision>,
+        decided: Decided,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         self.write(
-            (enrollment, kind, decisions, now),
-            |db, (enrollment, kind, decisions, now)| {
+            (enrollment, kind, decided, now),
+            |db, (enrollment, kind, decided, now)| {
                 Box::pin(async move {
                     let tenant = tenant_of(db, *enrollment).await?;
-                    record(db, tenant, Some(*enrollment), decisions, *now).await?;
+                    decided.store(db, tenant, *enrollment, *now).await?;
                     let sql = "DELETE FROM escrow WHERE enrollment_id = $1 AND kind = $2";
                     Ok(db.exec(sql, values![*enrollment, *kind]).await? > 0)
                 })
             },
         )
         .await
+    }
+
+    /// The secrets that are kept of an enrollment, without opening them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn escrow_list(&self, enrollment: EnrollmentId) -> Result<Vec<(EscrowKind, EscrowInfo)>, StoreError> {
+        let sql = "SELECT kind, deposited_at, held_reason FROM escrow WHERE enrollment_id = $1 ORDER BY kind";
+        let rows = self.read().all(sql, values![enrollment]).await?;
+        rows.iter()
+            .map(|row| {
+                let info = EscrowInfo {
+                    deposited_at: row.time(1)?,
+                    held: row.get(2)?,
+                };
+                Ok((row.word(0, EscrowKind::from_word, "escrow kind")?, info))
+            })
+            .collect()
+    }
+
+    /// The deposits of a tenant that no policy could decide about, by enrollment. A page holds whole enrollments.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn escrow_held(
+        &self,
+        tenant: TenantId,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Page<HeldDeposit>, StoreError> {
+        let sql = "SELECT e.id, e.enrollment_key, s.kind, s.deposited_at, s.held_reason FROM escrow s \
+                   JOIN enrollments e ON e.id = s.enrollment_id WHERE s.held_reason IS NOT NULL AND s.enrollment_id IN \
+                   (SELECT DISTINCT enrollment_id FROM escrow WHERE tenant_id = $1 AND held_reason IS NOT NULL \
+                    AND enrollment_id > $2 ORDER BY enrollment_id LIMIT $3) ORDER BY e.id, s.kind";
+        let after = after.map_or(0, |cursor| cursor.0);
+        let rows = self.read().all(sql, values![tenant, after, probe(limit)]).await?;
+        let mut held = Vec::with_capacity(rows.len());
+        for row in &rows {
+            held.push((
+                row.get::<i64>(0)?,
+                HeldDeposit {
+                    enrollment_key: row.get(1)?,
+                    kind: row.word(2, EscrowKind::from_word, "escrow kind")?,
+                    deposited_at: row.time(3)?,
+                    reason: row.get(4)?,
+                },
+            ));
+        }
+        let whole = probe(limit) - 1;
+        let mut enrollments: Vec<i64> = held.iter().map(|(id, _)| *id).collect();
+        enrollments.dedup();
+        let last = usize::try_from(whole).ok().filter(|whole| enrollments.len() > *whole);
+        let next = last.and_then(|whole| enrollments.get(whole - 1)).copied();
+        held.retain(|(id, _)| next.is_none_or(|next| *id <= next));
+        Ok(Page {
+            items: held.into_iter().map(|(_, held)| held).collect(),
+            next: next.map(Cursor),
+        })
     }
 
     /// When the secret was deposited, and whether it is marked; `None` when there is none. Opens nothing.
@@ -153,14 +270,39 @@ async fn tenant_of(db: &Db, enrollment: EnrollmentId) -> Result<TenantId, StoreE
     row.ok_or(StoreError::NotFound("enrollment"))?.get(0).map(TenantId)
 }
 
-async fn sealed(
-    db: &Db,
-    enrollment: EnrollmentId,
-    kind: EscrowKind,
-) -> Result<Option<(TenantId, Vec<u8>)>, StoreError> {
-    let sql = "SELECT tenant_id, sealed FROM escrow WHERE enrollment_id = $1 AND kind = $2";
-    let row = db.one(sql, values![enrollment, kind]).await?;
-    row.map(|row| Ok((TenantId(row.get(0)?), row.get(1)?))).transpose()
+/// What was decided about a secret: recorded in the transaction of what follows.
+#[derive(Clone, Debug, Default)]
+pub struct Decided {
+    /// The decisions of the policies.
+    pub decisions: Vec<NewDecision>,
+    /// What observers are told.
+    pub events: Vec<NewEvent>,
+}
+
+impl Decided {
+    async fn store(
+        &self,
+        db: &Db,
+        tenant: TenantId,
+        enrollment: EnrollmentId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        record(db, tenant, Some(enrollment), &self.decisions, now).await?;
+        events::record(db, tenant, Some(enrollment), &self.events, now).await
+    }
+}
+
+/// A deposit that no policy could decide about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldDeposit {
+    /// The key of the enrollment.
+    pub enrollment_key: String,
+    /// Which secret.
+    pub kind: EscrowKind,
+    /// When it was deposited.
+    pub deposited_at: Timestamp,
+    /// Why nobody could decide.
+    pub reason: String,
 }
 
 /// What is known of a secret without opening it.

@@ -1,9 +1,11 @@
-//! Configuration profiles by name: fixed content, or a template and the settings for it.
+//! Configuration profiles by name: fixed content, or a template and the settings for it. One that changes is installed again
+//! where it is assigned.
 
 use jiff::Timestamp;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::Value as Json;
 
+use crate::assignments::reinstall;
 use crate::db::{from_json, from_ms, ms, values};
 use crate::entity::profile;
 use crate::error::StoreError;
@@ -25,6 +27,15 @@ pub struct Profile {
     pub updated_at: Timestamp,
 }
 
+/// What storing a profile did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProfileWritten {
+    /// There was none of this name.
+    pub created: bool,
+    /// In how many queues it is now, because it is assigned and changed.
+    pub reinstalled: u64,
+}
+
 impl TryFrom<profile::Model> for Profile {
     type Error = StoreError;
 
@@ -40,13 +51,22 @@ impl TryFrom<profile::Model> for Profile {
 }
 
 impl Store {
-    /// Stores a profile, in place of the one that has this name; `updated_at` is the time of the change.
+    /// Stores a profile, in place of the one that has this name; `updated_at` is the time of the change. If it changed, its
+    /// installation is queued for every enrollment that has it, in the same transaction.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn put_profile(&self, tenant: TenantId, profile: Profile) -> Result<(), StoreError> {
-        self.write((tenant, profile), |db, (tenant, profile)| {
+    pub async fn put_profile(&self, tenant: TenantId, profile: Profile) -> Result<ProfileWritten, StoreError> {
+        let install = self.profile_commands(tenant, &profile.name, "russet")?.install;
+        self.write((tenant, profile, install), |db, (tenant, profile, install)| {
             Box::pin(async move {
+                let before = profile::Entity::find()
+                    .filter(profile::Column::TenantId.eq(tenant.0))
+                    .filter(profile::Column::Name.eq(&profile.name))
+                    .one(db)
+                    .await?
+                    .map(Profile::try_from)
+                    .transpose()?;
                 db.exec(
                     "INSERT INTO profiles (tenant_id, name, content, template, settings, updated_at) \
                      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id, name) DO UPDATE SET \
@@ -61,8 +81,21 @@ impl Store {
                         ms(profile.updated_at)
                     ],
                 )
-                .await
-                .map(|_| ())
+                .await?;
+                let same = |before: &Profile| {
+                    (&before.content, &before.template, &before.settings)
+                        == (&profile.content, &profile.template, &profile.settings)
+                };
+                let reinstalled = match &before {
+                    Some(before) if !same(before) => {
+                        reinstall(db, *tenant, &profile.name, install, profile.updated_at).await?
+                    }
+                    _ => 0,
+                };
+                Ok(ProfileWritten {
+                    created: before.is_none(),
+                    reinstalled,
+                })
             })
         })
         .await
@@ -94,13 +127,18 @@ impl Store {
         rows.into_iter().map(Profile::try_from).collect()
     }
 
-    /// Deletes a profile; whether there was one.
+    /// Deletes a profile that no enrollment has; whether there was one.
     ///
     /// # Errors
-    /// When the database fails.
+    /// [`StoreError::InUse`] while an enrollment has it.
     pub async fn delete_profile(&self, tenant: TenantId, name: &str) -> Result<bool, StoreError> {
         self.write((tenant, name.to_owned()), |db, (tenant, name)| {
             Box::pin(async move {
+                let sql = "SELECT 1 FROM profile_assignments WHERE tenant_id = $1 AND profile_name = $2 \
+                           AND removed_at IS NULL LIMIT 1";
+                if db.one(sql, values![*tenant, name.clone()]).await?.is_some() {
+                    return Err(StoreError::InUse("profile"));
+                }
                 let sql = "DELETE FROM profiles WHERE tenant_id = $1 AND name = $2";
                 Ok(db.exec(sql, values![*tenant, name.clone()]).await? > 0)
             })

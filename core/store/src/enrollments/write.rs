@@ -1,16 +1,17 @@
 //! Authenticate, TokenUpdate, CheckOut: each one transaction.
 
 use jiff::Timestamp;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::{AuthenticateWrite, DeviceFacts, EnrollmentState, TokenTarget, TokenUpdateWrite, TokenUpdated};
 use crate::certificates::bind;
 use crate::commands::{cancel_open, enqueue};
 use crate::db::{Db, Sql, ms, values};
 use crate::decisions::record;
+use crate::declarations::{self, request_plan};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, TenantId};
-use crate::push;
+use crate::{events, push};
 use crate::store::Store;
 
 impl Store {
@@ -55,26 +56,31 @@ impl Store {
                     let known = db.one("SELECT 1 FROM enrollments WHERE id = $1", values![*id]).await?;
                     known.ok_or(StoreError::NotFound("enrollment"))?;
                 }
-                remove(db, "parent_id = $2", *id, *now).await.map(|_| ())
+                remove(db, "parent_id = $2", *id, *now).await?;
+                if changed > 0 {
+                    let sql = "SELECT tenant_id FROM enrollments WHERE id = $1";
+                    let tenant = db.row(sql, values![*id]).await?.get(0).map(TenantId)?;
+                    events::tell(db, tenant, Some(*id), "enrollment.checked-out", || json!({}), *now).await?;
+                }
+                Ok(())
             })
         })
         .await
     }
 
-    /// Keeps the person that an enrollment belongs to, or forgets it.
+    /// Keeps the person that an enrollment belongs to, or forgets it. Its declarations are planned anew.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such enrollment.
-    pub async fn set_person(&self, id: EnrollmentId, person: Option<Json>) -> Result<(), StoreError> {
-        self.write((id, person), |db, (id, person)| {
+    pub async fn set_person(&self, id: EnrollmentId, person: Option<Json>, now: Timestamp) -> Result<(), StoreError> {
+        self.write((id, person, now), |db, (id, person, now)| {
             Box::pin(async move {
                 let sql = "UPDATE enrollments SET person = $1 WHERE id = $2";
                 let changed = db.exec(sql, values![person.as_ref().map(Json::to_string), *id]).await?;
                 if changed == 0 {
-                    Err(StoreError::NotFound("enrollment"))
-                } else {
-                    Ok(())
+                    return Err(StoreError::NotFound("enrollment"));
                 }
+                request_plan(db, &[*id], *now).await
             })
         })
         .await
@@ -115,10 +121,15 @@ async fn authenticate(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Res
         }
     })?;
     bind(db, &write.certificate_sha256, id).await?;
-    if !write.renewal {
+    if write.renewal {
+        // What a device says of itself may have changed.
+        request_plan(db, &[id], now).await?;
+    } else {
         clear(db, id, now).await?;
         remove(db, "parent_id = $2", id, now).await?;
     }
+    let detail = || json!({ "renewal": write.renewal, "topic": write.topic, "channel": write.channel.as_str() });
+    events::tell(db, write.tenant, Some(id), "enrollment.authenticated", detail, now).await?;
     record(db, write.tenant, Some(id), &write.decisions, now).await?;
     Ok(id)
 }
@@ -248,7 +259,7 @@ async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Resu
             .map(EnrollmentId)?
         }
     };
-    let (_, before) = lock(db, id).await?;
+    let (tenant, before) = lock(db, id).await?;
     let values = values![
         id,
         write.topic.clone(),
@@ -270,6 +281,14 @@ async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Resu
                    WHERE id = $1 AND certificate_sha256 IS NOT NULL AND certificate_sha256 <> $2";
         db.exec(sql, values![id, certificate.to_vec()]).await?;
     }
+    if first {
+        request_plan(db, &[id], now).await?;
+    }
+    let detail = || json!({ "topic": write.topic, "awaiting_configuration": write.awaiting_configuration });
+    if first {
+        events::tell(db, tenant, Some(id), "enrollment.enrolled", detail, now).await?;
+    }
+    events::tell(db, tenant, Some(id), "enrollment.token-updated", detail, now).await?;
     let greeting = write.commands_at_first.iter().filter(|_| first);
     for command in greeting.chain(&write.commands) {
         enqueue(db, command, &[id], now).await?;
@@ -301,6 +320,7 @@ fn facts(facts: &DeviceFacts) -> [sea_orm::Value; 10] {
 /// Takes away what an enrollment, and the user channels under it, may not carry over into the next.
 async fn clear(db: &Db, id: EnrollmentId, now: Timestamp) -> Result<(), StoreError> {
     cancel_open(db, id, now).await?;
+    declarations::forget(db, id).await?;
     db.exec(
         "DELETE FROM push_outbox WHERE enrollment_id IN (SELECT id FROM enrollments WHERE id = $1 OR parent_id = $1)",
         values![id],
