@@ -1,5 +1,6 @@
 //! Enrollments: one row per channel of a device, from Authenticate to CheckOut.
 
+mod inventory;
 mod read;
 mod resolve;
 mod touch;

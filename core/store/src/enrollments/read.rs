@@ -35,7 +35,7 @@ pub struct EnrollmentFilter {
     pub search: Option<String>,
 }
 
-const COLUMNS: &str = "id, tenant_id, enrollment_key, channel, parent_id, state, udid, serial_number, model, \
+pub(super) const COLUMNS: &str = "id, tenant_id, enrollment_key, channel, parent_id, state, udid, serial_number, model, \
      model_name, product_name, os_version, build_version, device_name, imei, meid, user_id, user_short_name, \
      user_long_name, person, attributes, certificate_sha256, push_topic, push_token IS NOT NULL, token_parked_at, \
      token_updated_at, awaiting_configuration, created_at, enrolled_at, last_seen_at, removed_at";
@@ -129,7 +129,7 @@ impl Store {
         Ok(Page::cut(records, limit, |record: &EnrollmentRecord| record.id.0))
     }
 
-    fn enrollment_of(&self, row: &Row) -> Result<EnrollmentRecord, StoreError> {
+    pub(super) fn enrollment_of(&self, row: &Row) -> Result<EnrollmentRecord, StoreError> {
         let id = EnrollmentId(row.get(0)?);
         let stored = row.time_opt(29)?.map(ms);
         // A poll leaves its time in memory until the next flush.

@@ -11,8 +11,8 @@ use crate::decisions::record;
 use crate::declarations::{self, request_plan};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, TenantId};
-use crate::{events, push};
 use crate::store::Store;
+use crate::{events, push};
 
 impl Store {
     /// Stores an accepted Authenticate and binds the certificate and the enrollment to each other.

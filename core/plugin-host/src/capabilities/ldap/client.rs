@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, ResultEntry, Scope, SearchOptions};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -12,12 +13,16 @@ use tokio::time::{Instant, timeout_at};
 use super::config::{Checked, LdapConfigError, LdapConnection, check};
 use super::dn::Dn;
 use super::filter::fill;
-use crate::bindings::russet::plugin::ldap as wit;
+use super::page::{next_cookie, page_control};
+use crate::ports::{CallError, LdapEntry, LdapPort, LdapScope, LdapSearch};
 
 /// The most attributes that one search asks for.
 const MAX_ATTRIBUTES: usize = 64;
 /// What one search may return, in bytes of names and values: it has to pass into the plugin's memory.
 const MAX_RESULT_BYTES: usize = 512 << 10;
+
+/// How many entries one page holds. Active Directory gives no more than 1,000 at once.
+const PAGE: u32 = 500;
 
 // Result codes of RFC 4511, appendix A.
 const SUCCESS: u32 = 0;
@@ -29,7 +34,7 @@ const BUSY: u32 = 51;
 const UNAVAILABLE: u32 = 52;
 
 /// A client of one named connection.
-pub struct LdapClient {
+pub(super) struct LdapClient {
     name: String,
     checked: Checked,
     shared: Mutex<Option<Ldap>>,
@@ -49,13 +54,13 @@ enum Failed {
     /// The connection is of no use any more.
     Connection(String),
     /// The directory answered, and the answer is no.
-    Answer(wit::Error),
+    Answer(CallError),
 }
 
 impl From<LdapError> for Failed {
     fn from(error: LdapError) -> Self {
         match error {
-            LdapError::FilterParsing => Self::Answer(wit::Error::Invalid("not an LDAP filter (RFC 4515)".to_owned())),
+            LdapError::FilterParsing => Self::Answer(CallError::Invalid("not an LDAP filter (RFC 4515)".to_owned())),
             other => Self::Connection(other.to_string()),
         }
     }
@@ -70,25 +75,31 @@ impl LdapClient {
         })
     }
 
-    pub(super) fn is_for(&self, tenant: &str) -> bool {
-        let tenants = self.checked.settings.tenants.as_ref();
-        tenants.is_none_or(|tenants| tenants.contains(tenant))
+    /// More than a page, on a connection of its own: a server keeps the place of one paged search for each connection
+    /// (RFC 2696 section 3 leaves it that), and searches of other calls would lose it.
+    async fn search_pages(&self, search: &CheckedSearch, deadline: Instant) -> Result<Vec<LdapEntry>, CallError> {
+        let attempt = async {
+            let mut ldap = self.bound().await?;
+            let entries = run_pages(&mut ldap, search, deadline).await;
+            // Politeness; the answer is known.
+            let _ = ldap.unbind().await;
+            entries
+        };
+        match timeout_at(deadline, attempt).await {
+            Ok(Ok(entries)) => Ok(entries),
+            Ok(Err(Failed::Answer(error))) => Err(error),
+            Ok(Err(Failed::Connection(reason))) => Err(self.unavailable(&reason)),
+            Err(_) => Err(self.unavailable("no answer in time")),
+        }
     }
 
-    /// Searches. Nothing is asked of the directory before the request is known to be sound.
-    pub(super) async fn search(
-        &self,
-        request: wit::SearchRequest,
-        deadline: Instant,
-    ) -> Result<Vec<wit::Entry>, wit::Error> {
-        let search = self.checked_search(request)?;
-        let deadline = self.deadline(deadline);
+    async fn search_at_once(&self, search: &CheckedSearch, deadline: Instant) -> Result<Vec<LdapEntry>, CallError> {
         let mut last = String::new();
         // A connection that was open may turn out to be dead: a second try, with a new one, tells.
         for _ in 0..2 {
             let attempt = async {
                 let mut ldap = self.connection().await?;
-                run_search(&mut ldap, &search, deadline).await
+                run_search(&mut ldap, search, deadline).await
             };
             match timeout_at(deadline, attempt).await {
                 Ok(Ok(entries)) => return Ok(entries),
@@ -107,13 +118,13 @@ impl LdapClient {
     }
 
     /// Checks credentials, on a connection of its own.
-    pub(super) async fn bind(&self, dn: &str, password: &str, deadline: Instant) -> Result<bool, wit::Error> {
+    async fn check_credentials(&self, dn: &str, password: &str, deadline: Instant) -> Result<bool, CallError> {
         if password.is_empty() {
             // RFC 4513 section 5.1.2: a name with an empty password is an unauthenticated bind, which succeeds.
-            return Err(wit::Error::Invalid("an empty password proves nothing".to_owned()));
+            return Err(CallError::Invalid("an empty password proves nothing".to_owned()));
         }
         if !self.within_base(dn)? {
-            return Err(wit::Error::Invalid(
+            return Err(CallError::Invalid(
                 "the name to bind with lies outside the connection's base".to_owned(),
             ));
         }
@@ -136,28 +147,28 @@ impl LdapClient {
         }
     }
 
-    fn checked_search(&self, request: wit::SearchRequest) -> Result<CheckedSearch, wit::Error> {
+    fn checked_search(&self, request: LdapSearch) -> Result<CheckedSearch, CallError> {
         let base = request.base.unwrap_or_else(|| self.checked.settings.base_dn.clone());
         if !self.within_base(&base)? {
-            return Err(wit::Error::Invalid(
+            return Err(CallError::Invalid(
                 "the base of the search lies outside the connection's base".to_owned(),
             ));
         }
         if request.attributes.is_empty() || request.attributes.len() > MAX_ATTRIBUTES {
-            return Err(wit::Error::Invalid(format!(
+            return Err(CallError::Invalid(format!(
                 "name 1 to {MAX_ATTRIBUTES} attributes to return"
             )));
         }
         if let Some(bad) = request.attributes.iter().find(|name| !is_attribute(name)) {
-            return Err(wit::Error::Invalid(format!("{bad:?} is not the name of an attribute")));
+            return Err(CallError::Invalid(format!("{bad:?} is not the name of an attribute")));
         }
-        let filter = fill(&request.filter, &request.values).map_err(wit::Error::Invalid)?;
+        let filter = fill(&request.filter, &request.values).map_err(CallError::Invalid)?;
         Ok(CheckedSearch {
             base,
             scope: match request.scope {
-                wit::Scope::Base => Scope::Base,
-                wit::Scope::OneLevel => Scope::OneLevel,
-                wit::Scope::Subtree => Scope::Subtree,
+                LdapScope::Base => Scope::Base,
+                LdapScope::OneLevel => Scope::OneLevel,
+                LdapScope::Subtree => Scope::Subtree,
             },
             filter,
             attributes: request.attributes,
@@ -168,10 +179,10 @@ impl LdapClient {
         })
     }
 
-    fn within_base(&self, dn: &str) -> Result<bool, wit::Error> {
+    fn within_base(&self, dn: &str) -> Result<bool, CallError> {
         match Dn::parse(dn) {
             Some(dn) => Ok(dn.is_within(&self.checked.base)),
-            None => Err(wit::Error::Invalid("not a distinguished name (RFC 4514)".to_owned())),
+            None => Err(CallError::Invalid("not a distinguished name (RFC 4514)".to_owned())),
         }
     }
 
@@ -187,6 +198,13 @@ impl LdapClient {
         {
             return Ok(ldap.clone());
         }
+        let ldap = self.bound().await?;
+        *shared = Some(ldap.clone());
+        Ok(ldap)
+    }
+
+    /// A fresh connection with the server's own credentials.
+    async fn bound(&self) -> Result<Ldap, Failed> {
         let mut ldap = self.connect().await?;
         let settings = &self.checked.settings;
         if let (Some(dn), Some(password)) = (&settings.bind_dn, &settings.bind_password) {
@@ -200,7 +218,6 @@ impl LdapClient {
                 return Err(Failed::Answer(self.refusal(&answer)));
             }
         }
-        *shared = Some(ldap.clone());
         Ok(ldap)
     }
 
@@ -229,16 +246,34 @@ impl LdapClient {
         Ok(ldap)
     }
 
-    fn unavailable(&self, reason: &str) -> wit::Error {
-        wit::Error::Unavailable(format!("the directory {:?}: {reason}", self.name))
+    fn unavailable(&self, reason: &str) -> CallError {
+        CallError::Unavailable(format!("the directory {:?}: {reason}", self.name))
     }
 
-    fn refusal(&self, answer: &LdapResult) -> wit::Error {
+    fn refusal(&self, answer: &LdapResult) -> CallError {
         let text = format!("the directory {:?} answered with result {}", self.name, answer.rc);
         match answer.rc {
-            TIME_LIMIT_EXCEEDED | BUSY | UNAVAILABLE => wit::Error::Unavailable(text),
-            _ => wit::Error::Refused(text),
+            TIME_LIMIT_EXCEEDED | BUSY | UNAVAILABLE => CallError::Unavailable(text),
+            _ => CallError::Refused(text),
         }
+    }
+}
+
+#[async_trait]
+impl LdapPort for LdapClient {
+    /// Searches. Nothing is asked of the directory before the request is known to be sound.
+    async fn search(&self, search: LdapSearch, deadline: Instant) -> Result<Vec<LdapEntry>, CallError> {
+        let search = self.checked_search(search)?;
+        let deadline = self.deadline(deadline);
+        if search.limit > PAGE {
+            self.search_pages(&search, deadline).await
+        } else {
+            self.search_at_once(&search, deadline).await
+        }
+    }
+
+    async fn bind(&self, dn: &str, password: &str, deadline: Instant) -> Result<bool, CallError> {
+        self.check_credentials(dn, password, deadline).await
     }
 }
 
@@ -251,49 +286,102 @@ struct CheckedSearch {
     limit: u32,
 }
 
-async fn run_search(ldap: &mut Ldap, search: &CheckedSearch, deadline: Instant) -> Result<Vec<wit::Entry>, Failed> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let options = SearchOptions::new()
-        .sizelimit(i32::try_from(search.limit).unwrap_or(i32::MAX))
-        .timelimit(i32::try_from(left.as_secs() + 1).unwrap_or(i32::MAX));
-    ldap.with_search_options(options);
-    ldap.with_timeout(left.max(Duration::from_millis(1)));
-    let mut stream = ldap
-        .streaming_search(&search.base, search.scope, &search.filter, &search.attributes)
-        .await?;
-    let mut entries = Vec::new();
-    let mut bytes = 0;
-    while let Some(found) = stream.next().await? {
+/// Entries that were found, and how large they are.
+#[derive(Default)]
+struct Collected {
+    entries: Vec<LdapEntry>,
+    bytes: usize,
+}
+
+impl Collected {
+    fn add(&mut self, found: ResultEntry) -> Result<(), Failed> {
         if found.is_ref() || found.is_intermediate() {
-            continue;
+            return Ok(());
         }
         let entry =
             read_entry(found).ok_or_else(|| Failed::Connection("an entry that is not well formed".to_owned()))?;
-        bytes += size(&entry);
-        if bytes > MAX_RESULT_BYTES {
-            return Err(Failed::Answer(wit::Error::Refused(format!(
+        self.bytes += size(&entry);
+        if self.bytes > MAX_RESULT_BYTES {
+            return Err(Failed::Answer(CallError::Refused(format!(
                 "the entries are larger than {MAX_RESULT_BYTES} bytes; ask for fewer attributes or set a lower limit"
             ))));
         }
-        entries.push(entry);
-        if entries.len() >= search.limit as usize {
+        self.entries.push(entry);
+        Ok(())
+    }
+}
+
+fn set_limits(ldap: &mut Ldap, sizelimit: u32, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let options = SearchOptions::new()
+        .sizelimit(i32::try_from(sizelimit).unwrap_or(i32::MAX))
+        .timelimit(i32::try_from(left.as_secs() + 1).unwrap_or(i32::MAX));
+    ldap.with_search_options(options);
+    ldap.with_timeout(left.max(Duration::from_millis(1)));
+}
+
+/// One search whose entries come in one answer.
+async fn run_search(ldap: &mut Ldap, search: &CheckedSearch, deadline: Instant) -> Result<Vec<LdapEntry>, Failed> {
+    set_limits(ldap, search.limit, deadline);
+    let mut collected = Collected::default();
+    collect(ldap, search, &mut collected).await?;
+    Ok(collected.entries)
+}
+
+/// One search whose entries come in pages (RFC 2696), until there are enough.
+async fn run_pages(ldap: &mut Ldap, search: &CheckedSearch, deadline: Instant) -> Result<Vec<LdapEntry>, Failed> {
+    let mut collected = Collected::default();
+    let mut cookie = Vec::new();
+    loop {
+        let before = collected.entries.len();
+        // A server may take a size limit for all pages together.
+        set_limits(ldap, 0, deadline);
+        ldap.with_controls(page_control(PAGE, &cookie));
+        let Some(answer) = collect(ldap, search, &mut collected).await? else {
+            return Ok(collected.entries);
+        };
+        cookie = next_cookie(&answer)
+            .map_err(|()| Failed::Connection("a page control that is not well formed".to_owned()))?
+            .unwrap_or_default();
+        if cookie.is_empty() {
+            return Ok(collected.entries);
+        }
+        if collected.entries.len() == before {
+            // A cookie without entries would go on for ever.
+            return Err(Failed::Connection("a page without entries".to_owned()));
+        }
+    }
+}
+
+/// Collects the entries of one answer, up to the limit; its end, unless the limit was reached before.
+async fn collect(
+    ldap: &mut Ldap,
+    search: &CheckedSearch,
+    collected: &mut Collected,
+) -> Result<Option<LdapResult>, Failed> {
+    let mut stream = ldap
+        .streaming_search(&search.base, search.scope, &search.filter, &search.attributes)
+        .await?;
+    while let Some(found) = stream.next().await? {
+        collected.add(found)?;
+        if collected.entries.len() >= search.limit as usize {
             // The server may still send its final message; this connection takes care of it.
             let id = stream.ldap_handle().last_id();
             drop(stream);
             // Without an answer by the protocol; if it can not be sent, the next search finds out.
             let _ = ldap.abandon(id).await;
-            return Ok(entries);
+            return Ok(None);
         }
     }
     let answer = stream.finish().await;
     match answer.rc {
         // Found nothing, or more than was asked for: both are answers.
-        SUCCESS | SIZE_LIMIT_EXCEEDED | NO_SUCH_OBJECT => Ok(entries),
-        TIME_LIMIT_EXCEEDED | BUSY | UNAVAILABLE => Err(Failed::Answer(wit::Error::Unavailable(format!(
+        SUCCESS | SIZE_LIMIT_EXCEEDED | NO_SUCH_OBJECT => Ok(Some(answer)),
+        TIME_LIMIT_EXCEEDED | BUSY | UNAVAILABLE => Err(Failed::Answer(CallError::Unavailable(format!(
             "the directory answered with result {}",
             answer.rc
         )))),
-        other => Err(Failed::Answer(wit::Error::Refused(format!(
+        other => Err(Failed::Answer(CallError::Refused(format!(
             "the directory answered with result {other}"
         )))),
     }
@@ -301,7 +389,7 @@ async fn run_search(ldap: &mut Ldap, search: &CheckedSearch, deadline: Instant) 
 
 /// An entry with its textual values: attributes that hold anything but UTF-8 are left out. Absent if it is malformed.
 /// Not `SearchEntry::construct`, which panics on what a broken server sends.
-fn read_entry(found: ResultEntry) -> Option<wit::Entry> {
+fn read_entry(found: ResultEntry) -> Option<LdapEntry> {
     let mut parts = found.0.match_id(4)?.expect_constructed()?.into_iter();
     let dn = String::from_utf8(parts.next()?.expect_primitive()?).ok()?;
     let mut attributes = BTreeMap::new();
@@ -319,13 +407,13 @@ fn read_entry(found: ResultEntry) -> Option<wit::Entry> {
             attributes.insert(name, text);
         }
     }
-    Some(wit::Entry {
+    Some(LdapEntry {
         dn,
         attributes: attributes.into_iter().collect(),
     })
 }
 
-fn size(entry: &wit::Entry) -> usize {
+fn size(entry: &LdapEntry) -> usize {
     let attributes = entry.attributes.iter().map(|(name, values)| {
         // A string costs the plugin eight bytes beside its text.
         name.len() + 8 + values.iter().map(|value| value.len() + 8).sum::<usize>()

@@ -5,13 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
 use super::client::LdapClient;
 use super::dn::Dn;
+use crate::capabilities::trust::{TrustError, client_config};
+use crate::ports::LdapPort;
 
 /// A named connection to a directory.
 #[derive(Clone)]
@@ -90,17 +90,24 @@ pub enum LdapConfigError {
     #[error("`bind_dn` and `bind_password` belong together, and neither may be empty")]
     Credentials,
     /// The trust anchors can not be read.
-    #[error("the certificates to trust can not be read: {0}")]
-    Ca(String),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// A limit of zero.
     #[error("`timeout` and `max_entries` have to be above zero")]
     Zero,
 }
 
+/// A connection that is there, and whose it is.
+#[derive(Clone, Debug)]
+struct Named {
+    port: Arc<dyn LdapPort>,
+    tenants: Option<BTreeSet<String>>,
+}
+
 /// All connections of a server, by name.
 #[derive(Clone, Debug, Default)]
 pub struct LdapConnections {
-    by_name: BTreeMap<String, Arc<LdapClient>>,
+    by_name: BTreeMap<String, Named>,
 }
 
 impl LdapConnections {
@@ -116,24 +123,29 @@ impl LdapConnections {
     /// See [`LdapConfigError`].
     pub fn insert(&mut self, name: impl Into<String>, connection: LdapConnection) -> Result<(), LdapConfigError> {
         let name = name.into();
-        let client = LdapClient::new(&name, connection)?;
-        self.by_name.insert(name, Arc::new(client));
+        let tenants = connection.tenants.clone();
+        let port: Arc<dyn LdapPort> = Arc::new(LdapClient::new(&name, connection)?);
+        self.by_name.insert(name, Named { port, tenants });
         Ok(())
     }
 
+    /// Adds something else that answers, for all tenants: for tests of plugins.
+    pub fn insert_port(&mut self, name: impl Into<String>, port: Arc<dyn LdapPort>) {
+        self.by_name.insert(name.into(), Named { port, tenants: None });
+    }
+
     /// The connection of that name.
-    pub fn get(&self, name: &str) -> Option<&Arc<LdapClient>> {
-        self.by_name.get(name)
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn LdapPort>> {
+        self.by_name.get(name).map(|named| &named.port)
     }
 
     /// Those that a tenant's plugins may use.
     #[must_use]
     pub fn of_tenant(&self, tenant: &str) -> Self {
-        let by_name = self.by_name.iter().filter(|(_, client)| client.is_for(tenant));
+        let is_for = |named: &Named| named.tenants.as_ref().is_none_or(|tenants| tenants.contains(tenant));
+        let by_name = self.by_name.iter().filter(|(_, named)| is_for(named));
         Self {
-            by_name: by_name
-                .map(|(name, client)| (name.clone(), Arc::clone(client)))
-                .collect(),
+            by_name: by_name.map(|(name, named)| (name.clone(), named.clone())).collect(),
         }
     }
 
@@ -191,37 +203,4 @@ pub(super) fn check(settings: LdapConnection) -> Result<Checked, LdapConfigError
         None
     };
     Ok(Checked { settings, base, tls })
-}
-
-fn client_config(ca_pem: Option<&str>) -> Result<Arc<ClientConfig>, LdapConfigError> {
-    let mut roots = RootCertStore::empty();
-    match ca_pem {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|error| LdapConfigError::Ca(error.to_string()))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| LdapConfigError::Ca(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(LdapConfigError::Ca("no certificate in the file".to_owned()));
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                return Err(LdapConfigError::Ca(
-                    "the system trusts no authority; name a file of certificates".to_owned(),
-                ));
-            }
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| LdapConfigError::Ca(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }

@@ -5,75 +5,82 @@ mod client;
 mod config;
 mod dn;
 mod filter;
+mod page;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
 
-use std::sync::Arc;
-
-use wasmtime::StoreContextMut;
+use russet_hooks::Secret;
 use wasmtime::component::Linker;
 
-pub use self::client::LdapClient;
+#[cfg(all(test, feature = "testing"))]
+use self::client::LdapClient;
 pub use self::config::{LdapConfigError, LdapConnection, LdapConnections};
+use super::link::Interface;
 use crate::Grants;
 use crate::bindings::russet::plugin::ldap as wit;
+use crate::journal::{HostCall, HostValue, shapeless};
+use crate::ports::{CallError, LdapEntry, LdapScope, LdapSearch};
 use crate::state::CallState;
 
-/// Links the granted functions. By hand, because the two are granted apart.
+/// Links the granted functions.
 pub(super) fn link(linker: &mut Linker<CallState>, grants: &Grants) -> wasmtime::Result<()> {
-    let search = grants.allows("ldap.search");
-    let bind = grants.allows("ldap.bind");
-    if !search && !bind {
+    let Some(mut ldap) = Interface::of(linker, grants, "ldap")? else {
         return Ok(());
-    }
-    let mut interface = linker.instance("russet:plugin/ldap@0.1.0")?;
-    if search {
-        interface.func_wrap_async("search", |mut store, (request,): (wit::SearchRequest,)| {
-            Box::new(async move {
-                let client = connection(&mut store, &request.connection)?;
-                let answer = match client {
-                    Ok(client) => client.search(request, store.data().scope.deadline).await,
-                    Err(error) => Err(error),
-                };
-                resume(&mut store);
-                Ok((answer,))
+    };
+    ldap.function(
+        "search",
+        |(request,): (wit::SearchRequest,)| Ok(HostCall::LdapSearch(search(request))),
+        |_, answer| match answer {
+            Ok(HostValue::Entries(entries)) => Ok(Ok(entries.into_iter().map(told).collect::<Vec<_>>())),
+            Ok(_) => Err(shapeless()),
+            Err(error) => Ok(Err(refused(error))),
+        },
+    )?;
+    ldap.function(
+        "bind",
+        |(connection, dn, password): (String, String, String)| {
+            Ok(HostCall::LdapBind {
+                connection,
+                dn,
+                password: Secret::new(password),
             })
-        })?;
-    }
-    if bind {
-        interface.func_wrap_async(
-            "bind",
-            |mut store, (connection_name, dn, password): (String, String, String)| {
-                Box::new(async move {
-                    let password = zeroize::Zeroizing::new(password);
-                    let client = connection(&mut store, &connection_name)?;
-                    let answer = match client {
-                        Ok(client) => client.bind(&dn, &password, store.data().scope.deadline).await,
-                        Err(error) => Err(error),
-                    };
-                    resume(&mut store);
-                    Ok((answer,))
-                })
-            },
-        )?;
-    }
-    Ok(())
+        },
+        |_, answer| match answer {
+            Ok(HostValue::Flag(accepted)) => Ok(Ok(accepted)),
+            Ok(_) => Err(shapeless()),
+            Err(error) => Ok(Err(refused(error))),
+        },
+    )
 }
 
-fn connection(
-    store: &mut StoreContextMut<'_, CallState>,
-    name: &str,
-) -> wasmtime::Result<Result<Arc<LdapClient>, wit::Error>> {
-    let state = store.data_mut();
-    state.count_host_call()?;
-    Ok(state.plugin.ldap.get(name).cloned().ok_or_else(|| {
-        wit::Error::NotGranted(format!(
-            "the connection {name:?} is not granted to this plugin; add --connection ldap:{name}"
-        ))
-    }))
+fn search(request: wit::SearchRequest) -> LdapSearch {
+    LdapSearch {
+        connection: request.connection,
+        base: request.base,
+        scope: match request.scope {
+            wit::Scope::Base => LdapScope::Base,
+            wit::Scope::OneLevel => LdapScope::OneLevel,
+            wit::Scope::Subtree => LdapScope::Subtree,
+        },
+        filter: request.filter,
+        values: request.values,
+        attributes: request.attributes,
+        limit: request.limit,
+    }
 }
 
-/// The clock of processor time went on while the call waited: the guest starts a new tick.
-fn resume(store: &mut StoreContextMut<'_, CallState>) {
-    store.set_epoch_deadline(1);
+fn told(entry: LdapEntry) -> wit::Entry {
+    wit::Entry {
+        dn: entry.dn,
+        attributes: entry.attributes,
+    }
+}
+
+fn refused(error: CallError) -> wit::Error {
+    match error {
+        CallError::NotGranted(text) => wit::Error::NotGranted(text),
+        CallError::Invalid(text) => wit::Error::Invalid(text),
+        CallError::Refused(text) => wit::Error::Refused(text),
+        other => wit::Error::Unavailable(other.text().to_owned()),
+    }
 }
