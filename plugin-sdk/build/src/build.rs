@@ -9,6 +9,7 @@ use std::{env, fmt, fs, thread};
 use serde::Deserialize;
 
 use crate::component::{self, ComponentError, Interfaces};
+use crate::foreign::{self, Foreign};
 use crate::manifest::{Manifest, ManifestError};
 use crate::project::{self, Package, Project, ProjectError};
 use crate::toolchain::{TARGET, Toolchain, ToolchainError, Way};
@@ -104,6 +105,14 @@ pub enum BuildError {
     /// The crate does not compile.
     #[error("cargo could not build the plugins:\n{0}")]
     Cargo(String),
+    /// The command that makes a component failed.
+    #[error("{}: {reason}", directory.display())]
+    Command {
+        /// The folder of the plugin.
+        directory: PathBuf,
+        /// What happened.
+        reason: String,
+    },
     /// Cargo did not make a module for a crate.
     #[error("cargo made no WebAssembly module of `{0}`")]
     NoModule(String),
@@ -140,14 +149,14 @@ pub enum BuildError {
 ///
 /// See [`BuildError`].
 pub fn build(mut options: BuildOptions<'_>) -> Result<Vec<Built>, BuildError> {
-    let projects = project::projects(&options.crates)?;
-    let Some(first) = projects.first() else {
-        return Err(BuildError::Nothing);
+    let (foreign, crates) = foreign::separate(&options.crates)?;
+    let projects = project::projects(&crates)?;
+    let usual = match (projects.first(), foreign.first()) {
+        (Some(project), _) => project.target_directory.clone(),
+        (None, Some(plugin)) => plugin.directory.join("target"),
+        (None, None) => return Err(BuildError::Nothing),
     };
-    let target = options
-        .target_dir
-        .take()
-        .unwrap_or_else(|| first.target_directory.clone());
+    let target = options.target_dir.take().unwrap_or(usual);
     let out = options.out.take().unwrap_or_else(|| target.join("plugins"));
     let cache = target.join("plugins-build");
 
@@ -156,18 +165,29 @@ pub fn build(mut options: BuildOptions<'_>) -> Result<Vec<Built>, BuildError> {
     for package in projects.iter().flat_map(|project| &project.packages) {
         manifests.insert(package.id.clone(), Manifest::read(package)?);
     }
-    let mut names: Vec<&str> = manifests.values().map(|manifest| manifest.name.as_str()).collect();
+    let others = foreign.iter().map(|plugin| &plugin.manifest);
+    let mut names: Vec<&str> = manifests
+        .values()
+        .chain(others)
+        .map(|manifest| manifest.name.as_str())
+        .collect();
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(BuildError::SameName(pair[0].to_owned()));
     }
 
+    create_dir(&out)?;
+    let mut built = Vec::new();
+    for plugin in &foreign {
+        built.push(assemble_foreign(plugin, &out, &mut options.progress)?);
+    }
+    if projects.is_empty() {
+        return Ok(built);
+    }
     let toolchain = match options.toolchain.take() {
         Some(toolchain) => toolchain,
         None => Toolchain::find(Some(&cache), &mut options.progress)?,
     };
-    create_dir(&out)?;
-    let mut built = Vec::new();
     for project in &projects {
         let modules = compile(&toolchain, project, &cache, &mut options.progress)?;
         for package in &project.packages {
@@ -276,17 +296,40 @@ fn assemble(
     out: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Built, BuildError> {
+    let bytes = fs::read(module).map_err(|source| file_error(module, source))?;
+    let component = component::encode(&bytes).map_err(|source| BuildError::Component {
+        name: manifest.name.clone(),
+        source,
+    })?;
+    finish(package.directory(), manifest, component, out, progress)
+}
+
+/// Makes the plugin's file with the plugin's own command.
+fn assemble_foreign(plugin: &Foreign, out: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, BuildError> {
+    let made = out.join(format!(".{}.{}.component", plugin.manifest.name, std::process::id()));
+    let component = plugin.make(&made, progress);
+    // It was never there if the command failed.
+    drop(fs::remove_file(&made));
+    finish(&plugin.directory, &plugin.manifest, component?, out, progress)
+}
+
+/// Holds a component against its manifest, and writes it with the manifest inside.
+fn finish(
+    directory: &Path,
+    manifest: &Manifest,
+    component: Vec<u8>,
+    out: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Built, BuildError> {
     let name = manifest.name.clone();
     let refused = |source| BuildError::Component {
         name: name.clone(),
         source,
     };
-    let bytes = fs::read(module).map_err(|source| file_error(module, source))?;
-    let component = component::encode(&bytes).map_err(refused)?;
     let interfaces = Interfaces::of(&component).map_err(refused)?;
     for warning in manifest.check(&interfaces).map_err(|reason| BuildError::Mismatch {
         name: name.clone(),
-        reason: format!("{reason} ({})", package.directory().join("plugin.toml").display()),
+        reason: format!("{reason} ({})", directory.join("plugin.toml").display()),
     })? {
         progress(&format!("warning: {warning}"));
     }

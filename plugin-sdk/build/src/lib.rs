@@ -29,6 +29,17 @@
 //! daily_at = "03:00"                             # UTC
 //! ```
 //!
+//! A plugin in another language has no `Cargo.toml`; its `plugin.toml` says everything, and what makes the component:
+//!
+//! ```toml
+//! name = "some-gate"
+//! version = "1.0.0"
+//! hooks = ["enrollment-gate"]
+//!
+//! [component]
+//! command = ["componentize-qjs", "--wit", "wit", "--js", "gate.js", "--sync", "--stub-wasi", "--output", "{out}"]
+//! ```
+//!
 //! This crate knows the contract only by the names of its interfaces, and nothing of the server: whether a plugin is
 //! trusted, granted what it asks for, and fit to run is the host's to decide.
 
@@ -36,6 +47,7 @@ mod artifact;
 mod build;
 mod component;
 mod contract;
+mod foreign;
 mod manifest;
 mod project;
 mod toolchain;
@@ -44,6 +56,6 @@ pub use artifact::artifact;
 pub use build::{BuildError, BuildOptions, Built, build};
 pub use component::{ComponentError, Interfaces};
 pub use contract::{CAPABILITIES, HOOKS};
-pub use manifest::{ManifestError, PluginFile, Schedule};
+pub use manifest::{ComponentCommand, ManifestError, PluginFile, Schedule};
 pub use project::ProjectError;
 pub use toolchain::{TARGET, Toolchain, ToolchainError, Way};

@@ -29,12 +29,24 @@ pub struct PluginFile {
     pub settings: Option<PathBuf>,
     /// The settings that it has until others are given.
     pub defaults: Option<BTreeMap<String, toml::Value>>,
-    /// What kinds of events an observer takes: how their names begin, such as `enrollment.` or `command.answered`.
+    /// What kinds of events an observer takes: how their names begin, such as `enrollment.` or `command.answered`;
+    /// `*` for all.
     #[serde(default)]
     pub events: BTreeSet<String>,
     /// When the `scheduled` hook is called.
     #[serde(default)]
     pub schedules: Vec<Schedule>,
+    /// What makes the component, for plugins that are no Rust crates.
+    pub component: Option<ComponentCommand>,
+}
+
+/// What makes a component in another language than Rust.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComponentCommand {
+    /// The program and its arguments, run in the folder of `plugin.toml`; `{out}` is the file to write. Programs are looked
+    /// for in `node_modules/.bin` and `.venv/bin` of that folder too.
+    pub command: Vec<String>,
 }
 
 /// When the `scheduled` hook is called: `every_minutes` or `daily_at`.
@@ -90,17 +102,40 @@ pub(crate) struct Manifest {
     schedules: Vec<Schedule>,
 }
 
+impl PluginFile {
+    /// Reads a `plugin.toml`.
+    pub(crate) fn read(path: &Path) -> Result<Self, ManifestError> {
+        toml::from_str(&read(path)?).map_err(|error| ManifestError::Invalid {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+}
+
 impl Manifest {
-    /// Reads `plugin.toml` and what it refers to.
+    /// Reads the `plugin.toml` of a crate and what it refers to.
     pub(crate) fn read(package: &Package) -> Result<Self, ManifestError> {
-        let path = package.directory().join("plugin.toml");
-        let text = read(&path)?;
+        Self::in_folder(package.directory(), Some(package))
+    }
+
+    /// Reads a `plugin.toml` and what it refers to. Without a package, it has to say everything itself.
+    pub(crate) fn in_folder(directory: &Path, package: Option<&Package>) -> Result<Self, ManifestError> {
+        let path = directory.join("plugin.toml");
+        let file = PluginFile::read(&path)?;
         let invalid = |reason: String| ManifestError::Invalid {
             path: path.clone(),
             reason,
         };
-        let file: PluginFile = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        let name = file.name.clone().unwrap_or_else(|| package.name.clone());
+        let missing = |key: &str| {
+            invalid(format!(
+                "`{key}` is missing, and there is no Cargo.toml to take it from"
+            ))
+        };
+        let name = file
+            .name
+            .clone()
+            .or_else(|| package.map(|package| package.name.clone()));
+        let name = name.ok_or_else(|| missing("name"))?;
         if !is_name(&name) {
             return Err(invalid(format!(
                 "the name `{name}` is not made of 1 to 64 of a-z, 0-9 and -"
@@ -115,14 +150,17 @@ impl Manifest {
         check_schedules(&file).map_err(invalid)?;
         let settings_schema = match &file.settings {
             None => None,
-            Some(schema) => Some(read_schema(&package.directory().join(schema))?),
+            Some(schema) => Some(read_schema(&directory.join(schema))?),
         };
         Ok(Self {
             name,
-            version: file.version.unwrap_or_else(|| package.version.clone()),
+            version: file
+                .version
+                .or_else(|| package.map(|package| package.version.clone()))
+                .ok_or_else(|| missing("version"))?,
             description: file
                 .description
-                .or_else(|| package.description.clone())
+                .or_else(|| package.and_then(|package| package.description.clone()))
                 .unwrap_or_default(),
             hooks: file.hooks,
             capabilities: file.capabilities,
@@ -202,10 +240,11 @@ fn check_events(file: &PluginFile) -> Result<(), String> {
         return Err("`events` is for observers; write `hooks = [\"observer\"]`, or leave `events` out".to_owned());
     }
     let kind = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
-    match file.events.iter().find(|e| e.is_empty() || !e.chars().all(kind)) {
+    let good = |event: &String| event == "*" || (!event.is_empty() && event.chars().all(kind));
+    match file.events.iter().find(|event| !good(event)) {
         None => Ok(()),
         Some(event) => Err(format!(
-            "`{event}` is no kind of events; write how their names begin, such as `enrollment.`"
+            "`{event}` is no kind of events; write how their names begin, such as `enrollment.`, or `*` for all"
         )),
     }
 }
@@ -330,10 +369,7 @@ mod tests {
     fn mistakes_are_named() {
         for (text, expected) in [
             ("hooks = ['directory']\nhook = 1", "unknown field `hook`"),
-            (
-                "hooks = ['gate']",
-                "unknown hook `gate`; known are command-policy",
-            ),
+            ("hooks = ['gate']", "unknown hook `gate`; known are command-policy"),
             ("hooks = []", "`hooks` is empty"),
             ("", "missing field `hooks`"),
             ("hooks = ['directory']\nname = 'A b'", "the name `A b` is not made of"),
