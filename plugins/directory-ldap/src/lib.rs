@@ -4,15 +4,13 @@
 //! was found. Several entries of one name are an error: nobody can tell whose password it is.
 
 mod dn;
+mod groups;
 mod settings;
 
+use russet_plugin::Error;
 use russet_plugin::directory::{Directory, Entry, SignIn};
 use russet_plugin::ldap::{self, Search};
-use russet_plugin::{Error, log};
 pub use settings::Settings;
-
-/// The most groups of one person that are read.
-const MAX_GROUPS: u32 = 500;
 
 /// The directory.
 #[derive(Debug)]
@@ -45,7 +43,7 @@ fn search(settings: &Settings, user_name: &str) -> Result<Option<ldap::Entry>, E
         return Ok(None);
     }
     let mut search = Search::under(&settings.connection)
-        .filter(&settings.user_filter, [user_name])
+        .filter(settings.user_filter(), [user_name])
         .attributes(settings.wanted())
         .limit(2);
     search.base = settings.base.clone();
@@ -59,7 +57,8 @@ fn search(settings: &Settings, user_name: &str) -> Result<Option<ldap::Entry>, E
 /// The person behind an entry, with the groups.
 fn person(settings: &Settings, found: ldap::Entry, typed: &str) -> Result<Entry, Error> {
     let first = |name: &str| found.first(name).map(str::to_owned);
-    let user_name = first(&settings.attributes.user_name).unwrap_or_else(|| typed.to_owned());
+    let facts = settings.facts();
+    let user_name = first(&facts.user_name).unwrap_or_else(|| typed.to_owned());
     let attributes = settings
         .extra_attributes
         .iter()
@@ -67,41 +66,13 @@ fn person(settings: &Settings, found: ldap::Entry, typed: &str) -> Result<Entry,
         .filter(|(_, values)| !values.is_empty())
         .collect();
     Ok(Entry {
-        full_name: first(&settings.attributes.full_name),
-        email: first(&settings.attributes.email),
-        groups: groups(settings, &found, &user_name)?,
+        full_name: first(&facts.full_name),
+        email: first(&facts.email),
+        groups: groups::of(settings, &found, &user_name)?,
         attributes,
         user_name,
         id: found.dn,
     })
-}
-
-fn groups(settings: &Settings, person: &ldap::Entry, user_name: &str) -> Result<Vec<String>, Error> {
-    let mut names: Vec<String> = Vec::new();
-    if let Some(attribute) = &settings.member_of {
-        names.extend(person.all(attribute).iter().filter_map(|dn| dn::first_value(dn)));
-    }
-    if let Some(groups) = settings.group_search() {
-        let mut search = Search::under(&settings.connection)
-            .filter(&groups.filter, [person.dn.as_str(), user_name])
-            .attributes([groups.name.as_str()])
-            .limit(MAX_GROUPS);
-        search.base = groups.base.clone();
-        let found = search.run()?;
-        if found.len() >= MAX_GROUPS as usize {
-            log::warn(format_args!(
-                "a person has {MAX_GROUPS} groups or more; only the first are used"
-            ));
-        }
-        names.extend(
-            found
-                .iter()
-                .filter_map(|group| group.first(&groups.name).map(str::to_owned)),
-        );
-    }
-    names.sort();
-    names.dedup();
-    Ok(names)
 }
 
 russet_plugin::directory!(Ldap);

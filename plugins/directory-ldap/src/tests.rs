@@ -163,3 +163,61 @@ fn mistakes_in_settings_are_named() {
     let error = settings::parse::<Settings>("{}").unwrap_err();
     assert_eq!(error.to_string(), "settings: missing field `connection`");
 }
+
+#[test]
+fn groups_within_groups_are_followed_and_circles_end() {
+    let _host = Host::new()
+        .ldap_search(|search| {
+            let group = |name: &str| ldap::Entry::new(format!("cn={name}")).with("cn", [name]);
+            Ok(match search.values.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                ["ada"] => vec![ada()],
+                [ADA, "ada"] => vec![group("engineers"), group("analysts")],
+                ["cn=engineers", "cn=analysts"] => {
+                    assert_eq!(
+                        search.filter,
+                        "(|(&(objectClass=groupOfNames)(member={0}))(&(objectClass=groupOfNames)(member={1})))"
+                    );
+                    vec![group("staff"), group("ENGINEERS")]
+                }
+                ["cn=staff"] => vec![group("engineers"), group("everybody")],
+                ["cn=everybody"] => vec![group("staff")],
+                ref other => panic!("{other:?}"),
+            })
+        })
+        .install();
+    let settings = settings(r#", "groups": {"nested": true}"#);
+    let entry = Ldap::find(settings, "ada").unwrap().unwrap();
+    assert_eq!(entry.groups, ["analysts", "engineers", "everybody", "staff"]);
+}
+
+#[test]
+fn active_directory_has_its_own_defaults() {
+    let _host = Host::new()
+        .ldap_search(|search| {
+            Ok(if search.values == ["ada@example.org"] {
+                assert!(search.filter.contains("(userPrincipalName={0})"), "{}", search.filter);
+                assert_eq!(search.attributes, ["sAMAccountName", "displayName", "mail"]);
+                vec![
+                    ldap::Entry::new("CN=Ada,DC=example")
+                        .with("sAMAccountName", ["ada"])
+                        .with("displayName", ["Ada L."]),
+                ]
+            } else {
+                assert_eq!(search.values, ["CN=Ada,DC=example", "ada"]);
+                assert!(
+                    search.filter.contains("member:1.2.840.113556.1.4.1941:={0}"),
+                    "{}",
+                    search.filter
+                );
+                vec![ldap::Entry::new("CN=Staff").with("cn", ["Staff"])]
+            })
+        })
+        .install();
+    let settings = settings(r#", "kind": "active-directory""#);
+    let entry = Ldap::find(settings, "ada@example.org").unwrap().unwrap();
+    assert_eq!(
+        (entry.user_name.as_str(), entry.full_name.as_deref()),
+        ("ada", Some("Ada L."))
+    );
+    assert_eq!(entry.groups, ["Staff"]);
+}
