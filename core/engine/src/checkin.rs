@@ -3,9 +3,8 @@
 use jiff::Timestamp;
 use russet_hooks::{EnrollmentRequest, EscrowKind, GateStage, GateVerdict};
 use russet_protocol::checkin::{
-    Authenticate, CheckOut, DeclarativeManagement, GetToken, TokenUpdate, UserAuthenticate, digest_challenge_response,
+    Authenticate, CheckOut, GetToken, TokenUpdate, UserAuthenticate, digest_challenge_response,
 };
-use russet_protocol::ddm::{DeclarationItems, Endpoint, StatusReport, TokensResponse};
 use russet_protocol::{CheckIn, DeviceMessage, EnrollmentKey};
 use russet_store::{
     AuthenticateWrite, DeviceFacts, EnrollmentId, EnrollmentLookup, EnrollmentState, ResolvedCertificate,
@@ -31,9 +30,6 @@ pub enum DeviceAnswer {
     /// This user is not managed for this login (UserAuthenticate only).
     Gone,
 }
-
-/// The largest status report that is taken.
-const STATUS_REPORT_MAX: usize = 4 * 1024 * 1024;
 
 impl Engine {
     /// Takes one message of a device.
@@ -177,6 +173,10 @@ impl Engine {
             }
         }
         check_binding(&certificate, &message)?;
+        let existing_key = existing
+            .as_ref()
+            .filter(|existing| existing.state == EnrollmentState::Active)
+            .map(|existing| existing.key.clone());
         // The enrollment goes on if the certificate was issued to renew the one that it has, or is that one already.
         let known = existing.filter(|existing| {
             existing.state == EnrollmentState::Active
@@ -185,6 +185,7 @@ impl Engine {
                     .is_some_and(|bound| certificate.renews == Some(bound) || bound == identity.sha256())
         });
         let renewal = known.is_some();
+        let replaces = existing_key.filter(|_| !renewal);
         let (mut attributes, person) = match known {
             Some(known) => (subject::attributes(&known.attributes), known.person),
             None => (subject::attributes(&certificate.attributes), certificate.person),
@@ -205,7 +206,7 @@ impl Engine {
                     device: subject::device_of_authenticate(&message, &attributes),
                     person: subject::person(person.as_ref()),
                     can_request_software_update: false,
-                    replaces: None,
+                    replaces,
                 },
             )
             .await;
@@ -328,31 +329,6 @@ impl Engine {
             Ok(DeviceAnswer::Plist(digest_challenge_response("")))
         } else {
             Ok(DeviceAnswer::Gone)
-        }
-    }
-
-    async fn declarative(
-        &self,
-        request: &Request,
-        identity: &DeviceIdentity,
-        message: DeclarativeManagement,
-        now: Timestamp,
-    ) -> Result<DeviceAnswer, DeviceError> {
-        let enrollment = self.enrolled(request, identity, &message.key).await?;
-        self.inner.store.touch(enrollment, now);
-        match Endpoint::parse(&message.endpoint) {
-            Endpoint::Tokens => Ok(DeviceAnswer::Json(TokensResponse::empty().encode())),
-            Endpoint::DeclarationItems => Ok(DeviceAnswer::Json(DeclarationItems::empty().encode())),
-            Endpoint::Declaration { .. } => Ok(DeviceAnswer::NotFound),
-            Endpoint::Status => {
-                // Accepted even if it does not read: refusing it would make the device repeat it for ever.
-                let data = message.data.unwrap_or_default();
-                if let Err(error) = StatusReport::decode(&data, STATUS_REPORT_MAX) {
-                    tracing::warn!(enrollment.key = %message.key, error = %error, "a status report does not read");
-                }
-                Ok(DeviceAnswer::Empty)
-            }
-            Endpoint::Unknown(_) => Ok(DeviceAnswer::NotFound),
         }
     }
 

@@ -1,22 +1,19 @@
 //! The command channel: a report is stored, and the next command goes out.
 
 use jiff::{SignedDuration, Timestamp};
-use russet_hooks::TemplateRequest;
 use russet_protocol::connect::command_envelope;
-use russet_protocol::{Limits, Report, ReportStatus, codec, plist};
-use russet_store::{Delivery, EnrollmentId, EnrollmentLookup, Poll, ReportWrite, Reported, StoreError};
+use russet_protocol::{Limits, Report, ReportStatus, codec};
+use russet_store::{Delivery, EnrollmentId, Poll, ReportWrite, Reported, StoreError};
 use uuid::Uuid;
 
-use crate::{DeviceAnswer, DeviceError, DeviceIdentity, Engine, Request, subject};
+use crate::installation::CannotDeliver;
+use crate::{DeviceAnswer, DeviceError, DeviceIdentity, Engine, Request};
 
 /// How long a delivery that could not be made waits.
 const DEFERRED: SignedDuration = SignedDuration::from_mins(5);
 
 /// How many deliveries that cannot be made are passed over in one poll.
 const MAX_PASSED_OVER: usize = 16;
-
-/// Why a delivery cannot be made now.
-struct CannotDeliver(String);
 
 impl Engine {
     pub(crate) async fn connect(
@@ -97,72 +94,11 @@ impl Engine {
         let Ok(mut command) = codec::decode(&delivery.payload, &Limits::default()) else {
             return Ok(Err(CannotDeliver("the stored command does not read".to_owned())));
         };
-        if let Some(name) = &delivery.profile_name {
-            match self.profile_for(request, enrollment, name, now).await? {
-                Ok(profile) => {
-                    command.insert("Payload".to_owned(), plist::Value::Data(profile));
-                }
-                Err(reason) => return Ok(Err(reason)),
-            }
+        if let Err(reason) = self.complete(request, enrollment, delivery, &mut command, now).await? {
+            return Ok(Err(reason));
         }
         Ok(Ok(command_envelope(&wire_uuid(delivery.uuid), &command)))
     }
-
-    /// A stored profile for one device: rendered if it is a template, and signed.
-    async fn profile_for(
-        &self,
-        request: &Request,
-        enrollment: EnrollmentId,
-        name: &str,
-        now: Timestamp,
-    ) -> Result<Result<Vec<u8>, CannotDeliver>, DeviceError> {
-        let Some(profile) = self.inner.store.profile(request.tenant.id, name).await? else {
-            return Ok(Err(CannotDeliver(format!("the profile {name} was deleted"))));
-        };
-        let content = match profile.template {
-            None => profile.content,
-            Some(engine) => {
-                let device = self
-                    .inner
-                    .store
-                    .enrollment(request.tenant.id, EnrollmentLookup::Id(enrollment))
-                    .await?;
-                let device = device.ok_or(DeviceError::NotEnrolled)?;
-                let ask = TemplateRequest {
-                    name: profile.name,
-                    template: String::from_utf8_lossy(&profile.content).into_owned(),
-                    variables: profile.settings.to_string(),
-                    device: subject::device(&device),
-                    person: subject::person(device.person.as_ref()),
-                };
-                let outcome = request.hooks.render(&request.scope, &engine, ask).await;
-                let mut decisions = crate::decisions::rows(&outcome.decisions);
-                for decision in &mut decisions {
-                    decision.enrollment = Some(enrollment);
-                }
-                self.inner
-                    .store
-                    .record_decisions(request.tenant.id, decisions, now)
-                    .await?;
-                match outcome.verdict {
-                    Ok(rendered) => rendered.0,
-                    Err(undecided) => return Ok(Err(CannotDeliver(undecided.fault.to_string()))),
-                }
-            }
-        };
-        if is_signed(&content) {
-            return Ok(Ok(content));
-        }
-        if let Err(error) = russet_protocol::profile::Profile::inspect(&content, &Limits::default()) {
-            return Ok(Err(CannotDeliver(format!("the profile {name} is not one: {error}"))));
-        }
-        Ok(self.signed(content).map_err(|error| CannotDeliver(error.to_string())))
-    }
-}
-
-/// Whether a profile is in a CMS envelope already: an ASN.1 SEQUENCE does not begin like XML.
-fn is_signed(content: &[u8]) -> bool {
-    content.first() == Some(&0x30)
 }
 
 /// How command UUIDs are spelled on the wire.

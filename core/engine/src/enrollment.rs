@@ -11,11 +11,11 @@ use russet_pki::{Certificate, ChainPolicy, SignaturePolicy, TrustAnchors, cms, f
 use russet_protocol::forbidden::{BetaProgram, Forbidden, SoftwareUpdateRequired};
 use russet_protocol::profile::{AccessRights, EnrollmentProfile, MdmPayload, ScepPayload};
 use russet_protocol::{Limits, MachineInfo, SecretString};
-use russet_store::NewChallenge;
+use russet_store::{EnrollmentLookup, EnrollmentRecord, EnrollmentState, NewChallenge, StoreError};
 
 use crate::error::{ProfileRefusal, RETRY_AFTER, StartError};
 use crate::settings::{MachineInfoTrust, WithoutGate};
-use crate::{Engine, Request, decisions, subject};
+use crate::{Engine, EngineError, Request, subject};
 
 /// A request for an enrollment profile.
 #[derive(Debug)]
@@ -122,6 +122,10 @@ impl Engine {
         let can_update = machine
             .as_ref()
             .is_some_and(|machine| machine.can_request_software_update);
+        let replaces = match machine.as_ref().and_then(|machine| machine.udid.as_deref()) {
+            Some(udid) => self.replaced(request, EnrollmentLookup::Udid(udid)).await?,
+            None => None,
+        };
         let outcome = request
             .hooks
             .check_enrollment(
@@ -133,11 +137,11 @@ impl Engine {
                     device,
                     person: person.clone(),
                     can_request_software_update: can_update,
-                    replaces: None,
+                    replaces,
                 },
             )
             .await;
-        recorded.extend(decisions::rows(&outcome.decisions));
+        recorded.extend(self.decided(request, outcome.decisions, None).await.map_err(internal)?);
         let refusal = match outcome.verdict {
             Ok(GateVerdict::Allow(mut attributes)) => {
                 subject::note_method(&mut attributes, method);
@@ -178,7 +182,7 @@ impl Engine {
             .hooks
             .ask_directory(&request.scope, DirectoryRequest::SignIn(sign_in))
             .await;
-        recorded.extend(decisions::rows(&outcome.decisions));
+        recorded.extend(self.decided(request, outcome.decisions, None).await.map_err(internal)?);
         let refusal = match outcome.verdict {
             Ok(DirectoryVerdict::Person(person)) => return Ok(person),
             // The same answer for both: nobody learns which names exist.
@@ -201,14 +205,11 @@ impl Engine {
         decisions: Vec<russet_store::NewDecision>,
         now: Timestamp,
     ) -> Result<Vec<u8>, ProfileRefusal> {
-        let settings = &self.inner.settings.enrollment;
         let topic = self
             .topic(&request.tenant, now)
             .await?
             .ok_or(ProfileRefusal::NoPushCertificate)?;
-        let random = crate::random::<24>().map_err(internal)?;
-        let challenge = URL_SAFE_NO_PAD.encode(random);
-        let lifetime = SignedDuration::try_from(settings.challenge_lifetime).map_err(internal)?;
+        let challenge = new_challenge().map_err(internal)?;
         let (bound_serial, bound_udid) = machine.map_or((None, None), |machine| (machine.serial, machine.udid));
         let new = NewChallenge {
             challenge_sha256: fingerprint::sha256(challenge.as_bytes()),
@@ -219,12 +220,71 @@ impl Engine {
             attributes,
             bound_serial,
             bound_udid,
-            expires_at: now.checked_add(lifetime).map_err(internal)?,
+            renews: None,
+            expires_at: self.challenge_expiry(now).map_err(internal)?,
         };
         let profile = self.profile_with(request, &topic, challenge)?;
         let profile = self.signed(profile.to_plist().map_err(internal)?).map_err(internal)?;
         self.inner.store.create_challenge(new, decisions, now).await?;
         Ok(profile)
+    }
+
+    /// The enrollment that a device would replace by enrolling now.
+    pub(crate) async fn replaced(
+        &self,
+        request: &Request,
+        lookup: EnrollmentLookup<'_>,
+    ) -> Result<Option<String>, StoreError> {
+        match self.inner.store.enrollment(request.tenant.id, lookup).await {
+            Ok(found) => Ok(found
+                .filter(|found| found.state == EnrollmentState::Active && found.parent.is_none())
+                .map(|found| found.key)),
+            // Which of several it is shows at Authenticate.
+            Err(StoreError::Ambiguous(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The enrollment profile that renews an enrollment: the same as before but for its challenge, whose certificate
+    /// succeeds the one that the enrollment has. The device installs it in place of its own and stays enrolled.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileRefusal`].
+    pub(crate) async fn renewal_profile(
+        &self,
+        request: &Request,
+        enrollment: &EnrollmentRecord,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, ProfileRefusal> {
+        // The topic of a device must not change: it cannot be woken by another certificate.
+        let topic = match enrollment.push.as_ref().map(|push| push.topic.clone()) {
+            Some(topic) => topic,
+            None => self
+                .topic(&request.tenant, now)
+                .await?
+                .ok_or(ProfileRefusal::NoPushCertificate)?,
+        };
+        let challenge = new_challenge().map_err(internal)?;
+        let new = NewChallenge {
+            challenge_sha256: fingerprint::sha256(challenge.as_bytes()),
+            tenant: request.tenant.id,
+            person: enrollment.person.clone(),
+            attributes: enrollment.attributes.clone(),
+            bound_serial: None,
+            bound_udid: None,
+            renews: Some(enrollment.id),
+            expires_at: self.challenge_expiry(now).map_err(internal)?,
+        };
+        let profile = self.profile_with(request, &topic, challenge)?;
+        let profile = self.signed(profile.to_plist().map_err(internal)?).map_err(internal)?;
+        self.inner.store.create_challenge(new, Vec::new(), now).await?;
+        Ok(profile)
+    }
+
+    fn challenge_expiry(&self, now: Timestamp) -> Result<Timestamp, jiff::Error> {
+        let lifetime = SignedDuration::try_from(self.inner.settings.enrollment.challenge_lifetime)?;
+        now.checked_add(lifetime)
     }
 
     fn profile_with(
@@ -271,6 +331,11 @@ impl Engine {
             format!("{base}/t/{}", tenant.name)
         }
     }
+}
+
+/// A one-time challenge: 24 random bytes.
+fn new_challenge() -> Result<String, EngineError> {
+    Ok(URL_SAFE_NO_PAD.encode(crate::random::<24>()?))
 }
 
 fn software_update(update: SoftwareUpdate, can_update: bool) -> ProfileRefusal {

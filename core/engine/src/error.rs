@@ -63,6 +63,17 @@ pub enum EngineError {
     /// A policy refuses.
     #[error("{0}")]
     Refused(String),
+    /// A command policy does not let the command go out.
+    #[error("{message}")]
+    Denied {
+        /// A short, stable name.
+        reason: String,
+        /// What the administrator reads.
+        message: String,
+    },
+    /// It does not fit how things stand; the text says how they do.
+    #[error("{0}")]
+    Conflict(String),
     /// A hook could not decide.
     #[error("a plugin could not decide; see the decision records")]
     Undecided,
@@ -72,6 +83,18 @@ pub enum EngineError {
     /// The push certificate is refused.
     #[error(transparent)]
     PushCertificate(#[from] PushCertificateError),
+    /// A push certificate is good, and nobody would listen to it.
+    #[error(
+        "this push certificate has the topic {new}, and devices here listen to {}; with it none of them can be woken: \
+         renew the certificate with the Apple account that it was made with, or say that you want a further topic",
+        .known.join(", ")
+    )]
+    OtherTopic {
+        /// The topic of the certificate.
+        new: String,
+        /// The topics that the tenant has certificates for.
+        known: Vec<String>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),
@@ -169,6 +192,20 @@ impl From<StoreError> for DeviceError {
             StoreError::NotFound(_) | StoreError::Removed => Self::NotEnrolled,
             StoreError::CertificateBound => Self::Identity(IdentityError::OtherEnrollment),
             other => Self::Store(other),
+        }
+    }
+}
+
+/// What an operation of the engine means for the device whose message needed it. A device that is told to try later comes
+/// back; nothing but the absence of its enrollment may tell it that it is not enrolled.
+impl From<EngineError> for DeviceError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => error.into(),
+            error => {
+                tracing::warn!(error = %error, "a device is told to try again later");
+                Self::TryLater { after: RETRY_AFTER }
+            }
         }
     }
 }

@@ -11,16 +11,23 @@ mod checkin;
 mod commands;
 mod connect;
 mod decisions;
+mod declarations;
+mod declarative;
 mod enrollment;
 mod error;
 mod escrow;
 mod identity;
+mod installation;
 mod people;
+mod planner;
 mod profiles;
 mod push;
+mod push_certificates;
 mod request;
 mod scep;
+mod seam;
 pub mod settings;
+mod status;
 mod subject;
 mod tokens;
 
@@ -32,12 +39,16 @@ use russet_store::Store;
 
 pub use authorities::TlsIdentity;
 pub use checkin::DeviceAnswer;
-pub use commands::{CommandSource, EnqueueReport, EnqueueRequest};
+pub use commands::{Audience, CommandSource, EnqueueReport, EnqueueRequest, GroupChange};
+pub use declarations::{ConflictView, DeclarationSetReport, DeclarationState, DeclarationView, DeviceDeclarations};
 pub use enrollment::{ProfileRequest, ProfileSource};
 pub use error::{DeviceError, EngineError, IdentityError, ProfileRefusal, StartError};
 pub use identity::DeviceIdentity;
-pub use profiles::NewProfile;
-pub use push::{PushCertificateInfo, PushDispatcher};
+pub use profiles::{NewProfile, ProfileReport};
+pub use push::PushDispatcher;
+pub use push_certificates::{
+    NewPushCertificate, PushCertificateInfo, PushCertificateReminder, REMINDERS, reminder_for,
+};
 pub use request::{Request, TenantRef};
 pub use russet_store as store;
 pub use scep::ScepAnswer;

@@ -54,7 +54,7 @@ impl Engine {
             .await?
             .ok_or(EngineError::NotFound("person"))?;
         let json = serde_json::to_value(&person).map_err(|_| EngineError::invalid("the person cannot be stored"))?;
-        self.inner.store.set_person(device.id, Some(json)).await?;
+        self.inner.store.set_person(device.id, Some(json), now).await?;
         Ok(person)
     }
 }

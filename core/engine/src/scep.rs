@@ -5,10 +5,12 @@ use russet_hooks::{EnrollmentRequest, GateStage, GateVerdict};
 use russet_pki::ca::DeviceCertificate;
 use russet_pki::scep::{self, FailInfo, MessageType, ScepError, ScepPolicy};
 use russet_pki::{Certificate, fingerprint};
-use russet_store::{Consumed, EnrollmentLookup, EnrollmentState, Issued, NewCertificate, NewDecision, TenantId};
+use russet_store::{
+    Consumed, EnrollmentId, EnrollmentLookup, EnrollmentRecord, EnrollmentState, Issued, NewCertificate, NewDecision,
+};
 use serde_json::Value as Json;
 
-use crate::{Engine, EngineError, Request, decisions, subject};
+use crate::{Engine, EngineError, Request, subject};
 
 /// The answer to a SCEP operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,13 +109,13 @@ impl Engine {
     ) -> Result<Result<Grant, Refused>, EngineError> {
         match message.message_type() {
             MessageType::RenewalReq => self.grant_renewal(request, message.signer(), now).await,
-            _ => self.grant_challenge(request.tenant.id, message, now).await,
+            _ => self.grant_challenge(request, message, now).await,
         }
     }
 
     async fn grant_challenge(
         &self,
-        tenant: TenantId,
+        request: &Request,
         message: &scep::Request,
         now: Timestamp,
     ) -> Result<Result<Grant, Refused>, EngineError> {
@@ -125,13 +127,22 @@ impl Engine {
         let consumed = self
             .inner
             .store
-            .consume_challenge(tenant, &challenge, &key, now)
+            .consume_challenge(request.tenant.id, &challenge, &key, now)
             .await?;
         Ok(match consumed {
-            Consumed::Consumed(record) | Consumed::SameKeyAgain(record, None) => Ok(Grant {
-                source: Source::Challenge(record.id),
-                decisions: Vec::new(),
-            }),
+            Consumed::Consumed(record) | Consumed::SameKeyAgain(record, None) => {
+                let decisions = match record.renews {
+                    None => Vec::new(),
+                    Some(owner) => match self.renewal_allowed(request, owner, now).await? {
+                        Ok((_, decisions)) => decisions,
+                        Err(refused) => return Ok(Err(refused)),
+                    },
+                };
+                Ok(Grant {
+                    source: Source::Challenge(record.id),
+                    decisions,
+                })
+            }
             Consumed::SameKeyAgain(_, Some(issued)) => Ok(Grant {
                 source: Source::AlreadyIssued(issued),
                 decisions: Vec::new(),
@@ -170,11 +181,28 @@ impl Engine {
         let Some(owner) = record.enrollment else {
             return denied("the certificate to renew belongs to no enrollment");
         };
-        let enrollment = self
-            .inner
-            .store
-            .enrollment(request.tenant.id, EnrollmentLookup::Id(owner))
-            .await?;
+        let (enrollment, decisions) = match self.renewal_allowed(request, owner, now).await? {
+            Ok(allowed) => allowed,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let source = Source::Renewal {
+            person: enrollment.person,
+            attributes: enrollment.attributes,
+            renews: current.sha256(),
+        };
+        Ok(Ok(Grant { source, decisions }))
+    }
+
+    /// Asks the gates whether an enrollment may have a new certificate.
+    async fn renewal_allowed(
+        &self,
+        request: &Request,
+        owner: EnrollmentId,
+        now: Timestamp,
+    ) -> Result<Result<(EnrollmentRecord, Vec<NewDecision>), Refused>, EngineError> {
+        let denied = |text| Ok(Err(Refused(FailInfo::BadRequest, text)));
+        let lookup = EnrollmentLookup::Id(owner);
+        let enrollment = self.inner.store.enrollment(request.tenant.id, lookup).await?;
         let Some(enrollment) = enrollment.filter(|enrollment| enrollment.state == EnrollmentState::Active) else {
             return denied("the device is not enrolled any more; get a new profile");
         };
@@ -195,10 +223,7 @@ impl Engine {
                 },
             )
             .await;
-        let mut decisions = decisions::rows(&outcome.decisions);
-        for decision in &mut decisions {
-            decision.enrollment = Some(owner);
-        }
+        let decisions = self.decided(request, outcome.decisions, Some(owner)).await?;
         if !matches!(outcome.verdict, Ok(GateVerdict::Allow(_))) {
             self.inner
                 .store
@@ -206,12 +231,7 @@ impl Engine {
                 .await?;
             return denied("an enrollment gate does not allow the renewal");
         }
-        let source = Source::Renewal {
-            person: enrollment.person,
-            attributes: enrollment.attributes,
-            renews: current.sha256(),
-        };
-        Ok(Ok(Grant { source, decisions }))
+        Ok(Ok((enrollment, decisions)))
     }
 
     async fn issue(

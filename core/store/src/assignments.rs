@@ -166,8 +166,8 @@ impl Store {
         Ok(row.map(|row| row.get::<Option<String>>(0)).transpose()?.flatten())
     }
 
-    /// Notes under which identifier an assigned profile is delivered. Writes nothing if that is known, or if the profile is
-    /// not assigned.
+    /// Notes under which identifier an assigned profile is delivered; the other one that it was delivered under before, if it
+    /// was. Writes nothing if the identifier is known, or if the profile is not assigned.
     ///
     /// # Errors
     /// When the database fails.
@@ -176,23 +176,22 @@ impl Store {
         enrollment: EnrollmentId,
         profile: &str,
         identifier: &str,
-    ) -> Result<(), StoreError> {
-        let sql = "SELECT 1 FROM profile_assignments WHERE enrollment_id = $1 AND profile_name = $2 \
+    ) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT identifier FROM profile_assignments WHERE enrollment_id = $1 AND profile_name = $2 \
                    AND removed_at IS NULL AND (identifier IS NULL OR identifier <> $3)";
         let differs = self.read().one(sql, values![enrollment, profile, identifier]).await?;
-        if differs.is_none() {
-            return Ok(());
-        }
+        let Some(differs) = differs else { return Ok(None) };
+        let before: Option<String> = differs.get(0)?;
         let input = (enrollment, profile.to_owned(), identifier.to_owned());
         self.write(input, |db, (enrollment, profile, identifier)| {
             Box::pin(async move {
-                let sql =
-                    "UPDATE profile_assignments SET identifier = $3 WHERE enrollment_id = $1 AND profile_name = $2";
+                let sql = "UPDATE profile_assignments SET identifier = $3 WHERE enrollment_id = $1 AND profile_name = $2";
                 let values = values![*enrollment, profile.clone(), identifier.clone()];
                 db.exec(sql, values).await.map(|_| ())
             })
         })
-        .await
+        .await?;
+        Ok(before)
     }
 }
 
