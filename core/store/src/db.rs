@@ -85,7 +85,9 @@ impl Db {
 
     /// Whether any observer of any tenant may want events of this kind.
     pub(crate) fn wanted_anywhere(&self, kind: &str) -> bool {
-        self.signals.as_ref().is_some_and(|signals| signals.wanted_anywhere(kind))
+        self.signals
+            .as_ref()
+            .is_some_and(|signals| signals.wanted_anywhere(kind))
     }
 
     /// The depth of the events that are written from now on.
@@ -102,6 +104,8 @@ impl Db {
     }
 
     fn statement(&self, sql: impl IntoSql, values: Vec<Value>) -> Statement {
+        #[cfg(feature = "testing")]
+        crate::testing::STATEMENTS.fetch_add(1, Ordering::Relaxed);
         let backend = self.get_database_backend();
         Statement::from_sql_and_values(backend, sql.text(backend), values)
     }

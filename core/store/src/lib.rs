@@ -61,7 +61,8 @@ pub use certificates::{CertificateRecord, NewCertificate};
 pub use challenges::{ChallengeRecord, Consumed, Issued, NewChallenge};
 pub use commands::{
     Approval, CommandCounts, CommandOrigin, CommandRecord, Delivery, Enqueued, EntryRecord, EntryState, FlushFilter,
-    Hold, NewCommand, OpenCounts, Poll, QueueCounts, QueueRules, ReportStatus, ReportWrite, Reported, TargetName, Targets,
+    Hold, NewCommand, OpenCounts, Poll, QueueCounts, QueueRules, ReportStatus, ReportWrite, Reported, TargetName,
+    Targets,
 };
 pub use comparisons::{Comparison, ComparisonReport, ComparisonSample};
 pub use decisions::{
@@ -72,17 +73,18 @@ pub use declarations::{
     DeclarationSet, NewPlan, PlanChange, PlanItem, PlanJob, PlanToken, PlanView, PlannedContent, PlannedItem,
     SetAssignment, SetDeclaration, SetWritten, StatusItem, StatusProblem, StatusWrite, StoredDeclaration,
 };
+pub use effects::{EffectAction, NewEffect, SealedCommand};
 pub use enrollments::{
     AuthenticateWrite, DeviceFacts, EnrollmentFilter, EnrollmentLookup, EnrollmentRecord, EnrollmentState, PushState,
     Resolved, ResolvedCertificate, ResolvedEnrollment, TokenTarget, TokenUpdateWrite, TokenUpdated, UserFacts,
 };
-pub use effects::{EffectAction, NewEffect, SealedCommand};
 pub use error::{DatabaseError, MasterKeyError, OpenError, StoreError};
 pub use escrow::{Decided, EscrowInfo, EscrowKind, HeldDeposit};
 pub use events::{EventFilter, EventRecord, NewEvent};
 pub use groups::GroupRecord;
 pub use ids::{
-    ApiTokenId, CertificateId, ChallengeId, DecisionId, EnrollmentId, EntryId, EventId, GroupId, RevisionId, RolloutId, ScheduleId, Sha256, TenantId,
+    ApiTokenId, CertificateId, ChallengeId, DecisionId, EnrollmentId, EntryId, EventId, GroupId, RevisionId, RolloutId,
+    ScheduleId, Sha256, TenantId,
 };
 pub use maintenance::{Purged, Retention};
 pub use nodes::NodeRecord;
@@ -98,9 +100,7 @@ pub use profiles::{Profile, ProfileWritten};
 pub use publishers::{NewPublisher, Publisher, UsedVersion};
 pub use push::PushJob;
 pub use push_certificates::{PushCertificate, PushIdentity};
-pub use schedules::{
-    AfterFailure, AfterRun, ManifestSchedule, NewCall, ScheduleJob, ScheduleOrigin, ScheduleRecord,
-};
+pub use schedules::{AfterFailure, AfterRun, ManifestSchedule, NewCall, ScheduleJob, ScheduleOrigin, ScheduleRecord};
 pub use secrets::SecretKind;
 pub use signals::{Observed, Wanted};
 pub use store::{DEFAULT_TENANT, Store, StoreConfig};

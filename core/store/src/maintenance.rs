@@ -113,7 +113,11 @@ impl Store {
         }
         loop {
             let free = |row: Row| row.get::<i64>(0);
-            let before = self.read().row("PRAGMA freelist_count", values![]).await.and_then(free)?;
+            let before = self
+                .read()
+                .row("PRAGMA freelist_count", values![])
+                .await
+                .and_then(free)?;
             self.write((), |db, ()| {
                 Box::pin(async move {
                     // It frees a page for each row that is read.
@@ -121,7 +125,11 @@ impl Store {
                 })
             })
             .await?;
-            let after = self.read().row("PRAGMA freelist_count", values![]).await.and_then(free)?;
+            let after = self
+                .read()
+                .row("PRAGMA freelist_count", values![])
+                .await
+                .and_then(free)?;
             if after >= before || after == 0 {
                 return Ok(());
             }

@@ -2,12 +2,21 @@
 //!
 //! Requests are written in the transaction that causes them and coalesce to one row per enrollment. A row counts its
 //! requests: a push that was on its way when another request came does not answer for that one.
+//!
+//! The row of a device that has something to fetch stays after its push: unless the device has fetched and answered it all
+//! by then, it is woken again, after a pause that grows as long as it does not poll. What decides is what is in the queue
+//! at that time, not how old it is.
 
-use jiff::Timestamp;
+use std::collections::HashSet;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::db::{Db, Sql, id_list, ms, values};
+use crate::commands::{QueueRules, later};
+use crate::db::{Db, Row, Sql, id_list, ms, ms_opt, values};
 use crate::error::StoreError;
+use crate::events;
 use crate::ids::{EnrollmentId, TenantId};
 use crate::store::Store;
 
@@ -30,6 +39,46 @@ pub struct PushJob {
     pub claim: Uuid,
     /// The last request that this push answers for.
     seq: i64,
+    before: Before,
+}
+
+/// How a device was woken before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    /// Nobody asked for this push: the device has not fetched all that it was woken for.
+    again: bool,
+    /// How often it was woken again since it last polled.
+    rounds: i64,
+    pushed_at: Option<Timestamp>,
+    last_seen_at: Option<Timestamp>,
+    /// The 24 hours in which pushes that nobody asked for are counted.
+    day_start: Option<Timestamp>,
+    day_count: i64,
+}
+
+/// A day, as pushes are counted.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+impl Before {
+    /// As of this push, and when the next one is due.
+    fn pushed(mut self, rules: &QueueRules, now: Timestamp) -> (Self, Timestamp) {
+        let polled = self
+            .pushed_at
+            .zip(self.last_seen_at)
+            .is_some_and(|(pushed, seen)| seen >= pushed);
+        self.rounds = if self.again && !polled { self.rounds + 1 } else { 0 };
+        self.pushed_at = Some(now);
+        let (start, count) = match self.day_start {
+            Some(start) if now.duration_since(start) < DAY => (start, self.day_count + i64::from(self.again)),
+            _ => (now, i64::from(self.again)),
+        };
+        (self.day_start, self.day_count) = (Some(start), count);
+        let mut due = later(now, rules.push_again(self.rounds));
+        if count >= i64::from(rules.push_again_per_day) {
+            due = due.max(start.checked_add(DAY).unwrap_or(Timestamp::MAX));
+        }
+        (self, due)
+    }
 }
 
 impl std::fmt::Debug for PushJob {
@@ -43,22 +92,42 @@ impl std::fmt::Debug for PushJob {
     }
 }
 
-/// While APNs refuses (attempts above 0) a new request does not shorten the wait that it asked for.
+/// While APNs refuses (attempts above 0) a new request does not shorten the wait that it asked for. A request for later
+/// leaves a push alone that is due before.
+macro_rules! request {
+    ($source:literal) => {
+        concat!(
+            "INSERT INTO push_outbox (enrollment_id, tenant_id, seq, due_at, attempts) SELECT ",
+            $source,
+            " AND e.push_token IS NOT NULL AND e.token_parked_at IS NULL AND e.state = 'active' ORDER BY e.id \
+             ON CONFLICT (enrollment_id) DO UPDATE SET seq = push_outbox.seq + 1, \
+             again = push_outbox.again AND push_outbox.due_at < excluded.due_at, due_at = CASE \
+             WHEN push_outbox.attempts > 0 OR push_outbox.due_at < excluded.due_at THEN push_outbox.due_at \
+             ELSE excluded.due_at END"
+        )
+    };
+}
+
 const REQUEST: Sql = Sql::per(
-    "INSERT INTO push_outbox (enrollment_id, tenant_id, seq, due_at, attempts) \
-     SELECT e.id, e.tenant_id, 1, $2, 0 FROM json_each($1) AS target JOIN enrollments e ON e.id = target.value \
-     WHERE e.push_token IS NOT NULL AND e.token_parked_at IS NULL AND e.state = 'active' ORDER BY e.id \
-     ON CONFLICT (enrollment_id) DO UPDATE SET seq = push_outbox.seq + 1, due_at = CASE \
-     WHEN push_outbox.attempts > 0 OR push_outbox.due_at < excluded.due_at THEN push_outbox.due_at \
-     ELSE excluded.due_at END",
-    "INSERT INTO push_outbox (enrollment_id, tenant_id, seq, due_at, attempts) \
-     SELECT e.id, e.tenant_id, 1, $2, 0 FROM json_array_elements_text($1::json) AS target(value) \
-     JOIN enrollments e ON e.id = target.value::bigint \
-     WHERE e.push_token IS NOT NULL AND e.token_parked_at IS NULL AND e.state = 'active' ORDER BY e.id \
-     ON CONFLICT (enrollment_id) DO UPDATE SET seq = push_outbox.seq + 1, due_at = CASE \
-     WHEN push_outbox.attempts > 0 OR push_outbox.due_at < excluded.due_at THEN push_outbox.due_at \
-     ELSE excluded.due_at END",
+    request!(
+        "e.id, e.tenant_id, 1, $2, 0 FROM json_each($1) AS target JOIN enrollments e ON e.id = target.value WHERE TRUE"
+    ),
+    request!(
+        "e.id, e.tenant_id, 1, $2, 0 FROM json_array_elements_text($1::json) AS target(value) \
+         JOIN enrollments e ON e.id = target.value::bigint WHERE TRUE"
+    ),
 );
+
+const REQUEST_FOR_COMMAND: &str = request!(
+    "e.id, e.tenant_id, 1, CASE WHEN q.not_before > $2 THEN q.not_before ELSE $2 END, 0 \
+     FROM queue_entries q JOIN enrollments e ON e.id = q.enrollment_id \
+     WHERE q.command_id = $1 AND q.state = 'pending'"
+);
+
+/// Rows of devices that have fetched and answered everything, once their next push is due.
+const ALL_FETCHED: &str = "DELETE FROM push_outbox WHERE enrollment_id IN (SELECT p.enrollment_id FROM push_outbox p \
+     WHERE p.lease_until IS NULL AND p.due_at <= $1 AND p.again AND NOT EXISTS (SELECT 1 FROM queue_entries q \
+     WHERE q.enrollment_id = p.enrollment_id AND q.finished_at IS NULL AND q.state <> 'held') LIMIT 5000) AND again";
 
 const CLAIM: Sql = Sql::per(
     "UPDATE push_outbox SET claim = $1, lease_until = $2 WHERE enrollment_id IN \
@@ -70,25 +139,62 @@ const CLAIM: Sql = Sql::per(
      WHERE push_outbox.enrollment_id = due.enrollment_id RETURNING push_outbox.enrollment_id",
 );
 
+/// When an open entry may be offered; null is at once.
+macro_rules! offered_at {
+    () => {
+        "CASE WHEN COALESCE(q.not_before, 0) > COALESCE(q.retry_at, 0) THEN COALESCE(q.not_before, 0) \
+         ELSE COALESCE(q.retry_at, 0) END"
+    };
+}
+
+/// Of one device: when the first of what it has to fetch may be offered, and the first of what may not be yet. What it is
+/// not to have before an approval does not count.
+const TO_FETCH: &str = concat!(
+    "SELECT MIN(offered_at), MIN(CASE WHEN offered_at > $2 THEN offered_at END) FROM (SELECT ",
+    offered_at!(),
+    " AS offered_at FROM queue_entries q WHERE q.enrollment_id = $1 AND q.finished_at IS NULL AND q.state <> 'held') AS open"
+);
+
+macro_rules! claimed {
+    ($list:literal) => {
+        concat!(
+            "SELECT p.enrollment_id, p.tenant_id, e.push_topic, e.push_token, e.push_magic, p.attempts, p.seq, p.again, \
+             p.rounds, p.pushed_at, e.last_seen_at, p.day_start, p.day_count, \
+             CASE WHEN p.again THEN (SELECT MIN(",
+            offered_at!(),
+            ") FROM queue_entries q WHERE q.enrollment_id = p.enrollment_id AND q.finished_at IS NULL \
+             AND q.state <> 'held') END FROM ",
+            $list,
+            " JOIN enrollments e ON e.id = p.enrollment_id \
+             WHERE e.push_token IS NOT NULL AND e.token_parked_at IS NULL ORDER BY p.due_at, p.enrollment_id"
+        )
+    };
+}
+
 const CLAIMED: Sql = Sql::per(
-    "SELECT p.enrollment_id, p.tenant_id, e.push_topic, e.push_token, e.push_magic, p.attempts, p.seq \
-     FROM json_each($1) AS target JOIN push_outbox p ON p.enrollment_id = target.value \
-     JOIN enrollments e ON e.id = p.enrollment_id \
-     WHERE e.push_token IS NOT NULL AND e.token_parked_at IS NULL ORDER BY p.due_at, p.enrollment_id",
-    "SELECT p.enrollment_id, p.tenant_id, e.push_topic, e.push_token, e.push_magic, p.attempts, p.seq \
-     FROM json_array_elements_text($1::json) AS target(value) \
-     JOIN push_outbox p ON p.enrollment_id = target.value::bigint JOIN enrollments e ON e.id = p.enrollment_id \
-     WHERE e.push_token IS NOT NULL AND e.token_parked_at IS NULL ORDER BY p.due_at, p.enrollment_id",
+    claimed!("json_each($1) AS target JOIN push_outbox p ON p.enrollment_id = target.value"),
+    claimed!(
+        "json_array_elements_text($1::json) AS target(value) JOIN push_outbox p ON p.enrollment_id = target.value::bigint"
+    ),
 );
 
 impl Store {
-    /// Asks for an enrollment to be woken; without a live token nothing happens.
+    /// Asks for an enrollment to be woken; without a live token nothing happens. Whatever rests in its queue because the
+    /// device did not answer it, or put it off, is offered again when it comes.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn push_request(&self, enrollment: EnrollmentId, now: Timestamp) -> Result<(), StoreError> {
         self.write((enrollment, now), |db, (enrollment, now)| {
-            Box::pin(async move { request(db, &[*enrollment], *now).await })
+            Box::pin(async move {
+                db.exec(
+                    "UPDATE queue_entries SET retry_at = NULL \
+                     WHERE enrollment_id = $1 AND finished_at IS NULL AND retry_at > $2",
+                    values![*enrollment, ms(*now)],
+                )
+                .await?;
+                request(db, &[*enrollment], *now).await
+            })
         })
         .await
     }
@@ -119,28 +225,25 @@ impl Store {
                     values![ms(*now)],
                 )
                 .await?;
+                db.exec(ALL_FETCHED, values![ms(*now)]).await?;
                 let rows = db
                     .all(CLAIM, values![*claim, ms(*lease), ms(*now), i64::from(*limit)])
                     .await?;
-                let mut claimed: Vec<i64> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+                let mut claimed: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
                 let rows = db.all(CLAIMED, values![id_list(claimed.iter().copied())]).await?;
-                let jobs: Vec<_> = rows
-                    .iter()
-                    .map(|row| {
-                        Ok(PushJob {
-                            enrollment: EnrollmentId(row.get(0)?),
-                            tenant: TenantId(row.get(1)?),
-                            topic: row.get(2)?,
-                            token: row.get(3)?,
-                            magic: row.get(4)?,
-                            attempts: row.get(5)?,
-                            claim: *claim,
-                            seq: row.get(6)?,
-                        })
-                    })
-                    .collect::<Result<_, StoreError>>()?;
+                let mut jobs = Vec::with_capacity(rows.len());
+                for row in &rows {
+                    let job = job_of(row, *claim)?;
+                    claimed.remove(&job.enrollment.0);
+                    // Everything that it has to fetch rests: it is woken when that ends.
+                    match row.time_opt(13)? {
+                        Some(offered_at) if job.before.again && offered_at > *now => {
+                            put_back(db, &job, offered_at).await?;
+                        }
+                        _ => jobs.push(job),
+                    }
+                }
                 // Whose token went away in the meantime: its next TokenUpdate asks again.
-                claimed.retain(|id| !jobs.iter().any(|job| job.enrollment.0 == *id));
                 for id in claimed {
                     db.exec("DELETE FROM push_outbox WHERE enrollment_id = $1", values![id])
                         .await?;
@@ -170,46 +273,52 @@ impl Store {
         })
     }
 
-    /// APNs took the push. A request that came meanwhile stays due; an entry of the queue that may not be delivered
-    /// yet asks for another push at its time.
+    /// APNs took the push. A request that came meanwhile stays due. If the device has something to fetch, it is woken again
+    /// when that may be offered, or after a pause if it may be already: see [`QueueRules`].
     ///
     /// # Errors
     /// When the database fails.
     pub async fn push_done(&self, job: &PushJob, now: Timestamp) -> Result<(), StoreError> {
-        self.write(
-            (job.enrollment, job.claim, job.seq, now),
-            |db, (enrollment, claim, seq, now)| {
-                Box::pin(async move {
-                    let row = db
-                        .row(
-                            "SELECT MIN(not_before) FROM queue_entries \
-                         WHERE enrollment_id = $1 AND finished_at IS NULL AND not_before > $2",
-                            values![*enrollment, ms(*now)],
+        let input = (job.enrollment, job.claim, job.seq, job.before, self.queue_rules(), now);
+        self.write(input, |db, (enrollment, claim, seq, before, rules, now)| {
+            Box::pin(async move {
+                let row = db.row(TO_FETCH, values![*enrollment, ms(*now)]).await?;
+                let (first, rests) = (row.time_opt(0)?, row.time_opt(1)?);
+                let (after, pause_over) = before.pushed(rules, *now);
+                let at_hand = first.is_some_and(|first| first <= *now) && rules.push_again_per_day > 0;
+                let again = [rests, at_hand.then_some(pause_over)].into_iter().flatten().min();
+                let Some(again) = again else {
+                    let answered = db
+                        .exec(
+                            "DELETE FROM push_outbox WHERE enrollment_id = $1 AND claim = $2 AND seq = $3",
+                            values![*enrollment, *claim, *seq],
                         )
                         .await?;
-                    let Some(later) = row.get::<Option<i64>>(0)? else {
-                        let answered = db
-                            .exec(
-                                "DELETE FROM push_outbox WHERE enrollment_id = $1 AND claim = $2 AND seq = $3",
-                                values![*enrollment, *claim, *seq],
-                            )
-                            .await?;
-                        return if answered == 0 {
-                            release(db, *enrollment, *claim, *now).await
-                        } else {
-                            Ok(())
-                        };
+                    return if answered == 0 {
+                        release(db, *enrollment, *claim, *now).await
+                    } else {
+                        Ok(())
                     };
-                    db.exec(
-                        "UPDATE push_outbox SET due_at = CASE WHEN seq = $3 THEN $4 ELSE $5 END, attempts = 0, \
-                     claim = NULL, lease_until = NULL WHERE enrollment_id = $1 AND claim = $2",
-                        values![*enrollment, *claim, *seq, later, ms(*now)],
-                    )
-                    .await
-                    .map(|_| ())
-                })
-            },
-        )
+                };
+                db.exec(
+                    "UPDATE push_outbox SET due_at = CASE WHEN seq = $3 THEN $4 ELSE $5 END, again = (seq = $3), \
+                     rounds = $6, pushed_at = $5, day_start = $7, day_count = $8, attempts = 0, claim = NULL, \
+                     lease_until = NULL WHERE enrollment_id = $1 AND claim = $2",
+                    values![
+                        *enrollment,
+                        *claim,
+                        *seq,
+                        ms(again),
+                        ms(*now),
+                        after.rounds,
+                        ms_opt(after.day_start),
+                        after.day_count
+                    ],
+                )
+                .await
+                .map(|_| ())
+            })
+        })
         .await
     }
 
@@ -217,21 +326,23 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn push_retry(&self, job: &PushJob, due_at: Timestamp) -> Result<(), StoreError> {
-        self.write(
-            (job.enrollment, job.claim, due_at),
-            |db, (enrollment, claim, due_at)| {
-                Box::pin(async move {
-                    db.exec(
+    pub async fn push_retry(&self, job: &PushJob, due_at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        self.write((job.clone(), due_at, now), |db, (job, due_at, now)| {
+            Box::pin(async move {
+                let kept = db
+                    .exec(
                         "UPDATE push_outbox SET due_at = $3, attempts = attempts + 1, claim = NULL, lease_until = NULL \
-                     WHERE enrollment_id = $1 AND claim = $2",
-                        values![*enrollment, *claim, ms(*due_at)],
+                         WHERE enrollment_id = $1 AND claim = $2",
+                        values![job.enrollment, job.claim, ms(*due_at)],
                     )
-                    .await
-                    .map(|_| ())
-                })
-            },
-        )
+                    .await?;
+                // The failures after the first tell nothing new.
+                if kept > 0 && job.attempts == 0 {
+                    tell_failed(db, job, Some(*due_at), *now).await?;
+                }
+                Ok(())
+            })
+        })
         .await
     }
 
@@ -259,6 +370,7 @@ impl Store {
                     values![job.enrollment],
                 )
                 .await?;
+                tell_failed(db, job, None, *now).await?;
                 Ok(true)
             })
         })
@@ -266,11 +378,50 @@ impl Store {
     }
 }
 
+/// Tells observers that a device can not be woken: for good, unless it is tried again.
+async fn tell_failed(db: &Db, job: &PushJob, retry_at: Option<Timestamp>, now: Timestamp) -> Result<(), StoreError> {
+    let detail = || json!({ "topic": job.topic, "parked": retry_at.is_none(), "retry_at": retry_at });
+    events::tell(db, job.tenant, Some(job.enrollment), "push.failed", detail, now)
+        .await
+        .map(|_| ())
+}
+
+fn job_of(row: &Row, claim: Uuid) -> Result<PushJob, StoreError> {
+    Ok(PushJob {
+        enrollment: EnrollmentId(row.get(0)?),
+        tenant: TenantId(row.get(1)?),
+        topic: row.get(2)?,
+        token: row.get(3)?,
+        magic: row.get(4)?,
+        attempts: row.get(5)?,
+        claim,
+        seq: row.get(6)?,
+        before: Before {
+            again: row.get(7)?,
+            rounds: row.get(8)?,
+            pushed_at: row.time_opt(9)?,
+            last_seen_at: row.time_opt(10)?,
+            day_start: row.time_opt(11)?,
+            day_count: row.get(12)?,
+        },
+    })
+}
+
+/// Ends a lease without a push: it is due later.
+async fn put_back(db: &Db, job: &PushJob, due: Timestamp) -> Result<(), StoreError> {
+    db.exec(
+        "UPDATE push_outbox SET due_at = $3, claim = NULL, lease_until = NULL WHERE enrollment_id = $1 AND claim = $2",
+        values![job.enrollment, job.claim, ms(due)],
+    )
+    .await
+    .map(|_| ())
+}
+
 /// Ends a lease; the push is due now.
 async fn release(db: &Db, enrollment: EnrollmentId, claim: Uuid, now: Timestamp) -> Result<(), StoreError> {
     let released = db
         .exec(
-            "UPDATE push_outbox SET due_at = $3, attempts = 0, claim = NULL, lease_until = NULL \
+            "UPDATE push_outbox SET due_at = $3, again = FALSE, attempts = 0, claim = NULL, lease_until = NULL \
              WHERE enrollment_id = $1 AND claim = $2",
             values![enrollment, claim, ms(now)],
         )
@@ -289,6 +440,15 @@ pub(crate) async fn request(db: &Db, enrollments: &[EnrollmentId], due: Timestam
     let requested = db
         .exec(REQUEST, values![id_list(enrollments.iter().map(|id| id.0)), ms(due)])
         .await?;
+    if requested > 0 {
+        db.request_push();
+    }
+    Ok(())
+}
+
+/// Requests a push for each enrollment that a command was queued for, at the time of its entry, within a transaction.
+pub(crate) async fn request_for_command(db: &Db, command: i64, now: Timestamp) -> Result<(), StoreError> {
+    let requested = db.exec(REQUEST_FOR_COMMAND, values![command, ms(now)]).await?;
     if requested > 0 {
         db.request_push();
     }

@@ -152,7 +152,11 @@ impl Store {
         });
         tokio::spawn(flush_now_and_then(Arc::downgrade(&inner), config.touch_interval));
         if let Backend::Postgres { pool } = &inner.backend {
-            tokio::spawn(postgres::listen(pool.clone(), PLUGINS_CHANGED, inner.signals.plugins.clone()));
+            tokio::spawn(postgres::listen(
+                pool.clone(),
+                PLUGINS_CHANGED,
+                inner.signals.plugins.clone(),
+            ));
         }
         Ok(Self { inner })
     }
@@ -309,7 +313,11 @@ async fn migrate_postgres(pool: &DatabaseConnection) -> Result<(), StoreError> {
 }
 
 /// The wrapped data key and the default tenant, made on the first start.
-async fn prepare(backend: &Backend, signals: &Arc<Signals>, master: &MasterKey) -> Result<(Vec<u8>, TenantId), StoreError> {
+async fn prepare(
+    backend: &Backend,
+    signals: &Arc<Signals>,
+    master: &MasterKey,
+) -> Result<(Vec<u8>, TenantId), StoreError> {
     let input = (Vault::new_wrapped_key(master)?, ms(Timestamp::now()));
     write(backend, signals, input, |db, (fresh, now)| {
         Box::pin(async move {

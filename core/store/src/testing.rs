@@ -4,7 +4,7 @@
 //! that panics or is killed. A small shell script keeps watch over it: it starts the cluster, waits for the end of its
 //! standard input (which ends with the test process, however that ends), stops the cluster and deletes the folder.
 //!
-//! This module knows nothing of the store; it uses the standard library only.
+//! And a count of statements, for tests that say how many something takes.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +12,16 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// See [`statements`].
+pub(crate) static STATEMENTS: AtomicU64 = AtomicU64::new(0);
+
+/// How many statements all stores of this process have sent so far; what frames a transaction is not counted.
+#[must_use]
+pub fn statements() -> u64 {
+    STATEMENTS.load(Ordering::Relaxed)
+}
 
 /// Set to `1` to leave the tests on PostgreSQL out.
 pub const SKIP_VARIABLE: &str = "RUSSET_TEST_SKIP_POSTGRES";

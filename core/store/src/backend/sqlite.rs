@@ -49,15 +49,15 @@ pub(crate) async fn connect(
                 .create_if_missing(!read_only)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
-                // For a new file only; an older one keeps its size and fills it again.
-                .auto_vacuum(SqliteAutoVacuum::Incremental)
                 .foreign_keys(true)
                 .busy_timeout(Duration::from_secs(10))
                 .statement_cache_capacity(256);
             if read_only {
                 options.pragma("query_only", "ON")
             } else {
-                options
+                // For a new file only; an older one keeps its size and fills it again. Setting it writes, also when it is
+                // set already: not for readers.
+                options.auto_vacuum(SqliteAutoVacuum::Incremental)
             }
         });
     Ok(Database::connect(options).await?)

@@ -1,28 +1,23 @@
 //! Commands and queues for administration.
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{CommandRecord, EntryRecord, EntryState, ReportStatus};
-use crate::db::{Row, ms, values};
+use super::{Approval, CommandCounts, CommandOrigin, CommandRecord, EntryRecord, EntryState, Hold, ReportStatus};
+use crate::db::{Row, values};
 use crate::error::StoreError;
-use crate::ids::{EnrollmentId, EntryId, TenantId};
+use crate::ids::{ApiTokenId, EnrollmentId, EntryId, TenantId};
 use crate::page::{Cursor, Page, probe};
 use crate::store::Store;
 
 /// How many bytes of results one page holds at most, unless it is one result alone.
 const MAX_RESULTS: i64 = 16 << 20;
 
-/// How many of a command's entries are in which state.
-pub type CommandCounts = BTreeMap<EntryState, u64>;
-
 const COMMAND: &str = "id, uuid, request_type, profile_name, priority, not_before, expires_at, dedupe_key, created_by, \
-     warnings, created_at";
+     warnings, created_at, origin, creator_token, pace, approval, hold_reason, hold_message, decided_by, decided_at";
 
 const ENTRY: &str = "q.id, q.enrollment_id, c.uuid, c.request_type, q.state, q.priority, q.not_before, q.expires_at, \
-     q.attempts, q.defer_reason, q.created_at, q.sent_at, q.answered_at, q.finished_at, q.status, q.error_chain";
+     q.attempts, q.defer_reason, q.created_at, q.sent_at, q.answered_at, q.finished_at, q.status, q.error_chain, \
+     q.unanswered, q.retry_at";
 
 impl Store {
     /// A command of a tenant, and how its entries stand.
@@ -43,19 +38,7 @@ impl Store {
             .await?;
         let Some(row) = row else { return Ok(None) };
         let (id, command) = command_of(&row)?;
-        let rows = self
-            .read()
-            .all(
-                "SELECT state, COUNT(*) FROM queue_entries WHERE command_id = $1 GROUP BY state",
-                values![id],
-            )
-            .await?;
-        let mut counts = CommandCounts::new();
-        for row in rows {
-            let state = row.word(0, EntryState::from_word, "entry state")?;
-            counts.insert(state, u64::try_from(row.get::<i64>(1)?).unwrap_or(0));
-        }
-        Ok(Some((command, counts)))
+        Ok(Some((command, self.counts_of_command(id).await?)))
     }
 
     /// The entries of a command, with their results, in the order in which they were queued. A page is shorter than
@@ -165,20 +148,49 @@ impl Store {
         Ok(Page::cut(entries, limit, |entry: &EntryRecord| entry.id.0))
     }
 
-    /// Commands of a tenant, newest first.
+    /// The entries of a tenant that were delivered again and again without an answer, in the order in which they were
+    /// queued, without results.
+    ///
+    /// # Errors
+    /// When the database fails or a row does not read back.
+    pub async fn stuck_entries(
+        &self,
+        tenant: TenantId,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Page<EntryRecord>, StoreError> {
+        let rows = self
+            .read()
+            .all(
+                format!(
+                    "SELECT {ENTRY} FROM queue_entries q JOIN commands c ON c.id = q.command_id WHERE q.tenant_id = $1 \
+                     AND q.stuck_at IS NOT NULL AND q.finished_at IS NULL AND q.id > $2 ORDER BY q.id LIMIT $3"
+                ),
+                values![tenant, after.map_or(0, |cursor| cursor.0), probe(limit)],
+            )
+            .await?;
+        let entries = rows.iter().map(entry_of).collect::<Result<_, _>>()?;
+        Ok(Page::cut(entries, limit, |entry: &EntryRecord| entry.id.0))
+    }
+
+    /// Commands of a tenant, newest first; all, or those that wait for an approval.
     ///
     /// # Errors
     /// When the database fails or a row does not read back.
     pub async fn commands(
         &self,
         tenant: TenantId,
+        held: bool,
         after: Option<Cursor>,
         limit: u32,
     ) -> Result<Page<CommandRecord>, StoreError> {
+        let held = if held { "AND approval = 'held'" } else { "" };
         let rows = self
             .read()
             .all(
-                format!("SELECT {COMMAND} FROM commands WHERE tenant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"),
+                format!(
+                    "SELECT {COMMAND} FROM commands WHERE tenant_id = $1 AND id < $2 {held} ORDER BY id DESC LIMIT $3"
+                ),
                 values![tenant, after.map_or(i64::MAX, |cursor| cursor.0), probe(limit)],
             )
             .await?;
@@ -190,42 +202,9 @@ impl Store {
         })
     }
 
-    /// Takes a command back, from one enrollment or from all; how many entries were still open. A device that has it
-    /// already may still do it, and its answer is then stored.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`] when the tenant has no such command.
-    pub async fn cancel(
-        &self,
-        tenant: TenantId,
-        uuid: Uuid,
-        enrollment: Option<EnrollmentId>,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        self.write(
-            (tenant, uuid, enrollment, now),
-            |db, (tenant, uuid, enrollment, now)| {
-                Box::pin(async move {
-                    let sql = "SELECT id FROM commands WHERE tenant_id = $1 AND uuid = $2";
-                    let row = db
-                        .one(sql, values![*tenant, *uuid])
-                        .await?
-                        .ok_or(StoreError::NotFound("command"))?;
-                    db.exec(
-                        "UPDATE queue_entries SET state = 'cancelled', finished_at = $1 WHERE command_id = $2 \
-                     AND finished_at IS NULL AND ($3 IS NULL OR enrollment_id = $3)",
-                        values![ms(*now), row.get::<i64>(0)?, enrollment.map(|id| id.0)],
-                    )
-                    .await
-                })
-            },
-        )
-        .await
-    }
-
     fn entry_with_result(&self, row: &Row) -> Result<EntryRecord, StoreError> {
         let mut entry = entry_of(row)?;
-        if let Some(sealed) = row.get::<Option<Vec<u8>>>(16)? {
+        if let Some(sealed) = row.get::<Option<Vec<u8>>>(18)? {
             entry.result = Some(self.open_result(entry.enrollment, entry.uuid, &sealed)?);
         }
         Ok(entry)
@@ -245,6 +224,18 @@ fn command_of(row: &Row) -> Result<(i64, CommandRecord), StoreError> {
         created_by: row.get(8)?,
         warnings,
         created_at: row.time(10)?,
+        origin: row.word(11, CommandOrigin::from_word, "command origin")?,
+        creator_token: row.get::<Option<i64>>(12)?.map(ApiTokenId),
+        pace: row.get::<Option<i64>>(13)?.and_then(|pace| u32::try_from(pace).ok()),
+        approval: match row.get::<Option<String>>(14)? {
+            Some(word) => Some(Approval::from_word(&word).ok_or(StoreError::Corrupt("approval"))?),
+            None => None,
+        },
+        hold: row
+            .get::<Option<String>>(15)?
+            .zip(row.get::<Option<String>>(16)?)
+            .map(|(reason, message)| Hold { reason, message }),
+        decided: row.get::<Option<String>>(17)?.zip(row.time_opt(18)?),
     };
     Ok((row.get(0)?, command))
 }
@@ -271,6 +262,8 @@ fn entry_of(row: &Row) -> Result<EntryRecord, StoreError> {
         finished_at: row.time_opt(13)?,
         status,
         error_chain: row.json_opt(15)?,
+        unanswered: row.get(16)?,
+        retry_at: row.time_opt(17)?,
         result: None,
     })
 }

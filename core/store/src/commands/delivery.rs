@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::Delivery;
+use super::{CommandOrigin, Delivery, QueueRules};
 use crate::db::{Db, ms, values, words};
+use crate::decisions::{NewDecision, record as record_decisions};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, EntryId, TenantId};
 use crate::push;
@@ -12,28 +13,48 @@ use crate::store::Store;
 /// Why the device asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
-    /// `Idle`: a new round. What the device put off (NotNow), and what it was sent in an earlier round and never
-    /// answered, is offered again.
+    /// `Idle`: a new round. What the device put off (NotNow), and what it was sent in an earlier round and never answered,
+    /// is offered again, unless it rests: see [`QueueRules`].
     Idle,
     /// It has just reported on a command: only what was not offered yet.
     AfterReport,
-    /// It repeats a report, so the answer to it was lost, and with it the command that it may have held: what it was
-    /// sent and never answered is offered again, but not what it put off.
+    /// It repeats a report, so the answer to it was lost, and with it the command that it may have held: what it was sent
+    /// last and never answered is offered again, but not what it put off.
     AfterRepeatedReport,
 }
 
-/// The first entry in line, with its command. `$3` is whether what was put off is offered, `$4` whether what was sent is;
-/// an entry that was sent is offered again only at a later time than it was sent at, so that of many polls at once one
-/// gets it.
-const FIRST: &str = "SELECT q.id, q.attempts, q.expires_at, c.uuid, c.request_type, c.payload, c.profile_name, c.tenant_id \
-     FROM queue_entries q JOIN commands c ON c.id = q.command_id \
-     WHERE q.enrollment_id = $1 AND q.finished_at IS NULL AND (q.not_before IS NULL OR q.not_before <= $2) \
-     AND (q.state = 'pending' OR ($3 AND q.state = 'not_now') OR ($4 AND q.state = 'sent' AND q.sent_at < $2)) \
-     ORDER BY q.priority, q.id LIMIT 1";
+/// The chosen entry, with its command.
+macro_rules! chosen {
+    ($chosen:literal) => {
+        concat!(
+            "SELECT q.id, q.attempts, q.unanswered, q.expires_at, c.uuid, c.request_type, c.payload, c.profile_name, \
+             c.tenant_id, c.origin, c.created_by, CASE WHEN c.approval = 'approved' THEN c.decided_by END \
+             FROM queue_entries q JOIN commands c ON c.id = q.command_id WHERE q.id = (SELECT o.id FROM queue_entries o \
+             WHERE o.enrollment_id = $1 AND o.finished_at IS NULL AND (o.not_before IS NULL OR o.not_before <= $2) AND ",
+            $chosen,
+            " LIMIT 1)"
+        )
+    };
+}
 
-/// Takes an entry, unless somebody took, answered or cancelled it since it was read: the attempts count as its version.
-const CLAIM: &str = "UPDATE queue_entries SET state = 'sent', attempts = attempts + 1, sent_at = $2 \
-     WHERE id = $1 AND attempts = $3 AND finished_at IS NULL";
+/// What is fresh or was put off goes before what was delivered and not answered, so that a command which a device never
+/// answers stands in nobody's way. An entry is offered again only at a later time than it was delivered at, so that of many
+/// polls at once one gets it.
+const AT_IDLE: &str = chosen!(
+    "(o.state = 'pending' OR (o.state IN ('not_now', 'sent', 'stuck') AND (o.retry_at IS NULL OR o.retry_at < $2))) \
+     ORDER BY CASE o.state WHEN 'sent' THEN 1 WHEN 'stuck' THEN 2 ELSE 0 END, o.priority, o.id"
+);
+
+/// In the order of the index.
+const AFTER_REPORT: &str = chosen!("o.state = 'pending' ORDER BY o.priority, o.id");
+
+const LOST: &str = chosen!("o.state = 'sent' AND o.sent_at < $2 ORDER BY o.sent_at DESC, o.id DESC");
+
+/// Takes an entry, unless somebody took, answered, held or cancelled it since it was read: the attempts count as its
+/// version.
+const CLAIM: &str = "UPDATE queue_entries SET state = $4, attempts = attempts + 1, unanswered = unanswered + 1, \
+     sent_at = $2, retry_at = $5, stuck_at = CASE WHEN $4 = 'stuck' THEN COALESCE(stuck_at, $2) END \
+     WHERE id = $1 AND attempts = $3 AND finished_at IS NULL AND state <> 'held'";
 
 const EXPIRE: &str = "UPDATE queue_entries SET state = 'expired', finished_at = $2 \
      WHERE enrollment_id = $1 AND finished_at IS NULL AND expires_at <= $2";
@@ -42,34 +63,55 @@ struct Candidate {
     /// Still sealed.
     delivery: Delivery,
     tenant: TenantId,
-    /// Before this delivery.
-    attempts: i64,
+    claim: Claim,
     expired: bool,
 }
 
+#[derive(Clone, Copy)]
+struct Claim {
+    entry: EntryId,
+    /// Before this delivery.
+    attempts: i64,
+    unanswered: i64,
+}
+
 async fn first(db: &Db, enrollment: EnrollmentId, now: Timestamp, poll: Poll) -> Result<Option<Candidate>, StoreError> {
-    let (put_off, sent) = (poll == Poll::Idle, poll != Poll::AfterReport);
-    let Some(row) = db.one(FIRST, values![enrollment, ms(now), put_off, sent]).await? else {
+    let sql = match poll {
+        Poll::Idle => AT_IDLE,
+        Poll::AfterReport => AFTER_REPORT,
+        Poll::AfterRepeatedReport => LOST,
+    };
+    let Some(row) = db.one(sql, values![enrollment, ms(now)]).await? else {
         return Ok(None);
     };
+    let entry = EntryId(row.get(0)?);
     let attempts: i64 = row.get(1)?;
     Ok(Some(Candidate {
-        attempts,
-        tenant: TenantId(row.get(7)?),
-        expired: row.time_opt(2)?.is_some_and(|expires_at| expires_at <= now),
+        claim: Claim {
+            entry,
+            attempts,
+            unanswered: row.get(2)?,
+        },
+        expired: row.time_opt(3)?.is_some_and(|expires_at| expires_at <= now),
+        tenant: TenantId(row.get(8)?),
         delivery: Delivery {
-            entry: EntryId(row.get(0)?),
-            uuid: row.get(3)?,
-            request_type: row.get(4)?,
-            payload: row.get(5)?,
-            profile_name: row.get(6)?,
+            entry,
+            uuid: row.get(4)?,
+            request_type: row.get(5)?,
+            payload: row.get(6)?,
+            profile_name: row.get(7)?,
             attempts: attempts + 1,
+            origin: row.word(9, CommandOrigin::from_word, "command origin")?,
+            created_by: row.get(10)?,
+            approved_by: row.get(11)?,
         },
     }))
 }
 
-async fn claim(db: &Db, entry: EntryId, attempts: i64, now: Timestamp) -> Result<bool, StoreError> {
-    Ok(db.exec(CLAIM, values![entry, ms(now), attempts]).await? > 0)
+async fn claim(db: &Db, claim: Claim, rules: &QueueRules, now: Timestamp) -> Result<bool, StoreError> {
+    let (state, retry_at) = rules.delivered(claim.unanswered, now);
+    let values = values![claim.entry, ms(now), claim.attempts, state, ms(retry_at)];
+    Ok(db.exec(CLAIM, values).await? > 0)
 }
 
 async fn expire(db: &Db, enrollment: EnrollmentId, now: Timestamp) -> Result<u64, StoreError> {
@@ -79,18 +121,26 @@ async fn expire(db: &Db, enrollment: EnrollmentId, now: Timestamp) -> Result<u64
 /// The next command, within a transaction, still sealed for its tenant.
 pub(super) async fn take(
     db: &Db,
+    rules: &QueueRules,
     enrollment: EnrollmentId,
     now: Timestamp,
-    poll: Poll,
+    mut poll: Poll,
 ) -> Result<Option<(TenantId, Delivery)>, StoreError> {
-    while let Some(candidate) = first(db, enrollment, now, poll).await? {
+    loop {
+        let Some(candidate) = first(db, enrollment, now, poll).await? else {
+            // Nothing was lost with the answer, so it goes on where it was.
+            if poll == Poll::AfterRepeatedReport {
+                poll = Poll::AfterReport;
+                continue;
+            }
+            return Ok(None);
+        };
         if candidate.expired {
             expire(db, enrollment, now).await?;
-        } else if claim(db, candidate.delivery.entry, candidate.attempts, now).await? {
+        } else if claim(db, candidate.claim, rules, now).await? {
             return Ok(Some((candidate.tenant, candidate.delivery)));
         }
     }
-    Ok(None)
 }
 
 impl Store {
@@ -102,10 +152,17 @@ impl Store {
         &self,
         enrollment: EnrollmentId,
         now: Timestamp,
-        poll: Poll,
+        mut poll: Poll,
     ) -> Result<Option<Delivery>, StoreError> {
-        // Most polls find nothing: they look on a reader and never meet the writer.
-        while let Some(candidate) = first(self.read(), enrollment, now, poll).await? {
+        loop {
+            // Most polls find nothing: they look on a reader and never meet the writer.
+            let Some(candidate) = first(self.read(), enrollment, now, poll).await? else {
+                if poll == Poll::AfterRepeatedReport {
+                    poll = Poll::AfterReport;
+                    continue;
+                }
+                return Ok(None);
+            };
             if candidate.expired {
                 self.write((enrollment, now), |db, (enrollment, now)| {
                     Box::pin(expire(db, *enrollment, *now))
@@ -113,17 +170,16 @@ impl Store {
                 .await?;
                 continue;
             }
-            let input = (candidate.delivery.entry, candidate.attempts, now);
+            let input = (candidate.claim, self.queue_rules(), now);
             let claimed = self
-                .write(input, |db, (entry, attempts, now)| {
-                    Box::pin(claim(db, *entry, *attempts, *now))
+                .write(input, |db, (entry, rules, now)| {
+                    Box::pin(claim(db, *entry, rules, *now))
                 })
                 .await?;
             if claimed {
                 return Ok(Some(self.open_delivery(candidate.tenant, candidate.delivery)));
             }
         }
-        Ok(None)
     }
 
     /// Puts a taken entry back: what it is made from could not be rendered. It waits until `not_before` and shows why;
@@ -136,8 +192,8 @@ impl Store {
             Box::pin(async move {
                 let row = db
                     .one(
-                        "UPDATE queue_entries SET state = 'pending', not_before = $2, defer_reason = $3 \
-                         WHERE id = $1 AND finished_at IS NULL RETURNING enrollment_id",
+                        "UPDATE queue_entries SET state = 'pending', not_before = $2, defer_reason = $3, unanswered = 0, \
+                         retry_at = NULL, stuck_at = NULL WHERE id = $1 AND finished_at IS NULL RETURNING enrollment_id",
                         values![*entry, ms(*not_before), reason.clone()],
                     )
                     .await?;
@@ -148,6 +204,38 @@ impl Store {
                 push::request(db, &[enrollment], *not_before).await
             })
         })
+        .await
+    }
+
+    /// Ends a taken entry that a policy does not let go to its device, and records the policy's decisions. Whether the entry
+    /// was still open.
+    ///
+    /// # Errors
+    /// When the database fails; then neither happened.
+    pub async fn deny_delivery(
+        &self,
+        tenant: TenantId,
+        entry: EntryId,
+        reason: &str,
+        decisions: Vec<NewDecision>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write(
+            (tenant, entry, words(reason), decisions, now),
+            |db, (tenant, entry, reason, decisions, now)| {
+                Box::pin(async move {
+                    let denied = db
+                        .exec(
+                            "UPDATE queue_entries SET state = 'cancelled', finished_at = $2, defer_reason = $3 \
+                             WHERE id = $1 AND finished_at IS NULL",
+                            values![*entry, ms(*now), reason.clone()],
+                        )
+                        .await?;
+                    record_decisions(db, *tenant, None, decisions, *now).await?;
+                    Ok(denied > 0)
+                })
+            },
+        )
         .await
     }
 }

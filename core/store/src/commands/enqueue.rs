@@ -1,128 +1,248 @@
 //! Queueing: a command once, an entry per enrollment, and one push request per enrollment, in one transaction.
+//!
+//! Each step is one statement for all enrollments, whether they are named one by one, are a group or a whole tenant, so
+//! that the number of statements does not depend on their number.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use jiff::Timestamp;
+use serde_json::json;
 
-use super::{Enqueued, NewCommand};
+use super::{Approval, Enqueued, EntryState, NewCommand, Targets};
 use crate::db::{Db, Sql, id_list, ms, ms_opt, values};
+use crate::decisions::{NewDecision, record as record_decisions};
 use crate::error::StoreError;
 use crate::ids::EnrollmentId;
-use crate::push;
 use crate::store::Store;
+use crate::{events, push};
 
-/// The targets that can have a command. The list is one bound value, so its length does not matter.
-const ELIGIBLE: Sql = Sql::per(
-    "SELECT e.id FROM json_each($1) AS target JOIN enrollments e ON e.id = target.value \
-     WHERE e.tenant_id = $2 AND e.state <> 'removed'",
-    "SELECT e.id FROM json_array_elements_text($1::json) AS target(value) \
-     JOIN enrollments e ON e.id = target.value::bigint WHERE e.tenant_id = $2 AND e.state <> 'removed'",
+/// The statement that fills the queues. The partial index of dedupe keys refuses the rows that would be a second one, also
+/// between two transactions. Ordered, so that two transactions that queue for the same enrollments do not lock each other
+/// up.
+macro_rules! fan_out {
+    ($time:literal, $targets:literal) => {
+        concat!(
+            "INSERT INTO queue_entries (tenant_id, enrollment_id, command_id, state, priority, not_before, expires_at, \
+             dedupe_key, attempts, created_at) SELECT e.tenant_id, e.id, $3, $9, $4, ",
+            $time,
+            ", $6, $7, 0, $8 FROM ",
+            $targets,
+            " e.tenant_id = $2 AND e.state <> 'removed' ORDER BY e.id ON CONFLICT DO NOTHING"
+        )
+    };
+}
+
+/// At once, and in waves of `$10` devices a minute.
+macro_rules! both_times {
+    ($targets:literal) => {
+        [
+            fan_out!("$5", $targets),
+            fan_out!("$5 + ((ROW_NUMBER() OVER (ORDER BY e.id) - 1) / $10) * 60000", $targets),
+        ]
+    };
+}
+
+/// The list is one bound value, so its length does not matter.
+const NAMED_SQLITE: [&str; 2] = both_times!("json_each($1) AS target JOIN enrollments e ON e.id = target.value WHERE");
+const NAMED_POSTGRES: [&str; 2] = both_times!(
+    "json_array_elements_text($1::json) AS target(value) JOIN enrollments e ON e.id = target.value::bigint WHERE"
+);
+const OF_GROUP: [&str; 2] =
+    both_times!("group_members m JOIN enrollments e ON e.id = m.enrollment_id WHERE m.group_id = $1 AND");
+const OF_TENANT: [&str; 2] = both_times!("enrollments e WHERE $1 = 0 AND e.parent_id IS NULL AND");
+
+/// Those of a list that did not get the command, and whether they could have.
+const LEFT_OUT: Sql = Sql::per(
+    "SELECT target.value, e.id FROM json_each($1) AS target \
+     LEFT JOIN enrollments e ON e.id = target.value AND e.tenant_id = $2 AND e.state <> 'removed' \
+     LEFT JOIN queue_entries q ON q.command_id = $3 AND q.enrollment_id = target.value WHERE q.id IS NULL",
+    "SELECT target.value::bigint, e.id FROM json_array_elements_text($1::json) AS target(value) \
+     LEFT JOIN enrollments e ON e.id = target.value::bigint AND e.tenant_id = $2 AND e.state <> 'removed' \
+     LEFT JOIN queue_entries q ON q.command_id = $3 AND q.enrollment_id = target.value::bigint WHERE q.id IS NULL",
 );
 
-/// The partial index of dedupe keys refuses the rows that would be a second one, also between two transactions.
-/// Ordered, so that two transactions that queue for the same enrollments do not lock each other up.
-const FAN_OUT: Sql = Sql::per(
-    "INSERT INTO queue_entries (tenant_id, enrollment_id, command_id, state, priority, not_before, expires_at, \
-     dedupe_key, attempts, created_at) \
-     SELECT $2, target.value, $3, 'pending', $4, $5, $6, $7, 0, $8 FROM json_each($1) AS target \
-     WHERE TRUE ORDER BY target.value ON CONFLICT DO NOTHING RETURNING enrollment_id",
-    "INSERT INTO queue_entries (tenant_id, enrollment_id, command_id, state, priority, not_before, expires_at, \
-     dedupe_key, attempts, created_at) \
-     SELECT $2, target.value::bigint, $3, 'pending', $4, $5, $6, $7, 0, $8 \
-     FROM json_array_elements_text($1::json) AS target(value) \
-     ORDER BY target.value::bigint ON CONFLICT DO NOTHING RETURNING enrollment_id",
-);
+const GROUP_SIZE: &str = "SELECT COUNT(*) FROM group_members m JOIN enrollments e ON e.id = m.enrollment_id \
+     WHERE m.group_id = $1 AND e.tenant_id = $2 AND e.state <> 'removed'";
+const TENANT_SIZE: &str = "SELECT COUNT(*) FROM enrollments e WHERE $1 = 0 AND e.parent_id IS NULL AND e.tenant_id = $2 \
+     AND e.state <> 'removed'";
 
 impl Store {
-    /// Queues a command for enrollments, and requests a push for each that can be woken.
+    /// Queues a command, and requests a push for each enrollment that can be woken. One that is held waits for its approval
+    /// and wakes nobody.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when a command with this UUID exists.
     pub async fn enqueue(
         &self,
         command: NewCommand,
-        targets: Vec<EnrollmentId>,
+        targets: impl Into<Targets>,
+        now: Timestamp,
+    ) -> Result<Enqueued, StoreError> {
+        self.enqueue_decided(command, targets, Vec::new(), now).await
+    }
+
+    /// As [`enqueue`](Self::enqueue), with the decisions that let the command be queued.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when a command with this UUID exists; then nothing is recorded either.
+    pub async fn enqueue_decided(
+        &self,
+        command: NewCommand,
+        targets: impl Into<Targets>,
+        decisions: Vec<NewDecision>,
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
         let command = self.seal_command(command)?;
-        self.write((command, targets, now), |db, (command, targets, now)| {
-            Box::pin(enqueue(db, command, targets, *now))
+        let input = (command, targets.into(), decisions, now);
+        self.write(input, |db, (command, targets, decisions, now)| {
+            Box::pin(async move {
+                let enqueued = enqueue_for(db, command, targets, *now).await?;
+                record_decisions(db, command.tenant, None, decisions, *now).await?;
+                Ok(enqueued)
+            })
         })
         .await
     }
 }
 
-/// Queues a command that is sealed, within a transaction.
+/// Queues a command that is sealed for a few enrollments, within a transaction.
 pub(crate) async fn enqueue(
     db: &Db,
     command: &NewCommand,
     targets: &[EnrollmentId],
     now: Timestamp,
 ) -> Result<Enqueued, StoreError> {
-    let warnings = serde_json::to_string(&command.warnings).map_err(|_| StoreError::Corrupt("JSON value"))?;
-    let id: i64 = db
-        .one(
-            "INSERT INTO commands (uuid, tenant_id, request_type, payload, profile_name, priority, not_before, \
-             expires_at, dedupe_key, created_by, warnings, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING RETURNING id",
-            values![
-                command.uuid,
-                command.tenant,
-                command.request_type.clone(),
-                command.payload.clone(),
-                command.profile_name.clone(),
-                i64::from(command.priority),
-                ms_opt(command.not_before),
-                ms_opt(command.expires_at),
-                command.dedupe_key.clone(),
-                command.created_by.clone(),
-                warnings,
-                ms(now),
-            ],
-        )
-        .await?
-        .ok_or(StoreError::Exists("command"))?
-        .get(0)?;
+    enqueue_for(db, command, &Targets::Enrollments(targets.to_vec()), now).await
+}
 
-    let rows = db
-        .all(
-            ELIGIBLE,
-            values![id_list(targets.iter().map(|id| id.0)), command.tenant],
-        )
-        .await?;
-    let eligible: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
-
-    let rows = db
-        .all(
-            FAN_OUT,
-            values![
-                id_list(eligible.iter().copied()),
-                command.tenant,
-                id,
-                i64::from(command.priority),
-                ms_opt(command.not_before),
-                ms_opt(command.expires_at),
-                command.dedupe_key.clone(),
-                ms(now),
-            ],
-        )
-        .await?;
-    let queued: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
-
-    let woken: Vec<_> = queued.iter().copied().map(EnrollmentId).collect();
-    push::request(db, &woken, command.not_before.unwrap_or(now).max(now)).await?;
-
+async fn enqueue_for(db: &Db, command: &NewCommand, targets: &Targets, now: Timestamp) -> Result<Enqueued, StoreError> {
+    let id = insert(db, command, now).await?;
     let mut result = Enqueued {
-        queued: queued.len() as u64,
+        queued: fan_out(db, command, id, targets, now).await?,
         ..Enqueued::default()
     };
-    let mut seen = HashSet::with_capacity(targets.len());
-    for target in targets.iter().filter(|target| seen.insert(target.0)) {
-        if !eligible.contains(&target.0) {
-            result.unknown.push(*target);
-        } else if !queued.contains(&target.0) {
-            result.deduplicated.push(*target);
+    if command.hold.is_none() && result.queued > 0 {
+        push::request_for_command(db, id, now).await?;
+    }
+    let detail = || {
+        json!({
+            "command_uuid": command.uuid,
+            "request_type": command.request_type,
+            "origin": command.origin,
+            "created_by": command.created_by,
+            "held": command.hold.is_some(),
+        })
+    };
+    events::tell_queued(db, command.tenant, id, detail, now).await?;
+    match targets {
+        Targets::Enrollments(targets) => left_out(db, command, id, targets, &mut result).await?,
+        // Without a key nothing can be a duplicate, and nobody has to be counted.
+        Targets::Group(_) | Targets::All if command.dedupe_key.is_none() => {}
+        Targets::Group(_) | Targets::All => {
+            let (sql, group) = match targets {
+                Targets::Group(group) => (GROUP_SIZE, group.0),
+                _ => (TENANT_SIZE, 0),
+            };
+            let size: i64 = db.row(sql, values![group, command.tenant]).await?.get(0)?;
+            result.duplicates = u64::try_from(size).unwrap_or(0).saturating_sub(result.queued);
         }
     }
     Ok(result)
+}
+
+async fn insert(db: &Db, command: &NewCommand, now: Timestamp) -> Result<i64, StoreError> {
+    let warnings = serde_json::to_string(&command.warnings).map_err(|_| StoreError::Corrupt("JSON value"))?;
+    let hold = command.hold.as_ref();
+    db.one(
+        "INSERT INTO commands (uuid, tenant_id, request_type, payload, profile_name, priority, not_before, expires_at, \
+         dedupe_key, created_by, warnings, created_at, origin, creator_token, pace, approval, hold_reason, hold_message) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+         ON CONFLICT DO NOTHING RETURNING id",
+        values![
+            command.uuid,
+            command.tenant,
+            command.request_type.clone(),
+            command.payload.clone(),
+            command.profile_name.clone(),
+            i64::from(command.priority),
+            ms_opt(command.not_before),
+            ms_opt(command.expires_at),
+            command.dedupe_key.clone(),
+            command.created_by.clone(),
+            warnings,
+            ms(now),
+            command.origin,
+            command.creator_token.map(|token| token.0),
+            command.pace.map(i64::from),
+            hold.map(|_| Approval::Held.as_str()),
+            hold.map(|hold| crate::db::words(&hold.reason)),
+            hold.map(|hold| crate::db::words(&hold.message)),
+        ],
+    )
+    .await?
+    .ok_or(StoreError::Exists("command"))?
+    .get(0)
+}
+
+async fn fan_out(db: &Db, command: &NewCommand, id: i64, targets: &Targets, now: Timestamp) -> Result<u64, StoreError> {
+    let pace = command.pace.filter(|pace| *pace > 0);
+    let at = usize::from(pace.is_some());
+    let (sql, target): (Sql, sea_orm::Value) = match targets {
+        Targets::Enrollments(targets) if targets.is_empty() => return Ok(0),
+        Targets::Enrollments(targets) => (
+            Sql::per(NAMED_SQLITE[at], NAMED_POSTGRES[at]),
+            id_list(targets.iter().map(|id| id.0)).into(),
+        ),
+        Targets::Group(group) => (Sql::per(OF_GROUP[at], OF_GROUP[at]), group.0.into()),
+        Targets::All => (Sql::per(OF_TENANT[at], OF_TENANT[at]), 0i64.into()),
+    };
+    let state = match command.hold {
+        Some(_) => EntryState::Held,
+        None => EntryState::Pending,
+    };
+    let not_before = match pace {
+        Some(_) => Some(command.not_before.unwrap_or(now)),
+        None => command.not_before,
+    };
+    let mut values = vec![target];
+    values.extend(values![
+        command.tenant,
+        id,
+        i64::from(command.priority),
+        ms_opt(not_before),
+        ms_opt(command.expires_at),
+        command.dedupe_key.clone(),
+        ms(now),
+        state,
+    ]);
+    values.extend(pace.map(|pace| i64::from(pace).into()));
+    db.exec(sql, values).await
+}
+
+/// Which of the named targets did not get it.
+async fn left_out(
+    db: &Db,
+    command: &NewCommand,
+    id: i64,
+    targets: &[EnrollmentId],
+    result: &mut Enqueued,
+) -> Result<(), StoreError> {
+    if u64::try_from(targets.len()).is_ok_and(|named| named == result.queued) {
+        return Ok(());
+    }
+    let list = id_list(targets.iter().map(|id| id.0));
+    let mut left = HashMap::new();
+    for row in db.all(LEFT_OUT, values![list, command.tenant, id]).await? {
+        left.insert(row.get::<i64>(0)?, row.get::<Option<i64>>(1)?.is_some());
+    }
+    // In the order in which they were named, each once.
+    for target in targets {
+        match left.remove(&target.0) {
+            Some(true) => result.deduplicated.push(*target),
+            Some(false) => result.unknown.push(*target),
+            None => {}
+        }
+    }
+    result.duplicates = result.deduplicated.len() as u64;
+    Ok(())
 }

@@ -1,10 +1,15 @@
 //! Commands and the queue: commands are stored once, and each enrollment's queue refers to them.
 
 mod admin;
+mod approval;
+mod cancel;
+mod counts;
 mod delivery;
 mod enqueue;
 mod report;
+mod rules;
 mod sealed;
+mod targets;
 
 use jiff::Timestamp;
 use serde_json::Value as Json;
@@ -12,19 +17,26 @@ use uuid::Uuid;
 
 use crate::db::{Db, ms, values};
 use crate::error::StoreError;
-use crate::ids::{EnrollmentId, EntryId, TenantId, words};
+use crate::ids::{ApiTokenId, EnrollmentId, EntryId, GroupId, TenantId, words};
 
-pub use admin::CommandCounts;
+pub use cancel::FlushFilter;
+pub use counts::{CommandCounts, OpenCounts, QueueCounts};
 pub use delivery::Poll;
 pub(crate) use enqueue::enqueue;
+pub use rules::QueueRules;
+pub(crate) use rules::later;
 
 words! {
     /// Where an entry of a queue stands.
     EntryState {
         /// Waits to be delivered.
         Pending = "pending",
+        /// Waits until an administrator approves it.
+        Held = "held",
         /// Delivered, not answered.
         Sent = "sent",
+        /// Delivered again and again, and never answered: offered rarely, and behind everything else.
+        Stuck = "stuck",
         /// The device said NotNow: offered again on a later poll.
         NotNow = "not_now",
         /// Done.
@@ -52,6 +64,69 @@ words! {
     }
 }
 
+words! {
+    /// Who a command comes from.
+    CommandOrigin {
+        /// A token of the admin API.
+        Administrator = "administrator",
+        /// A plugin, by an effect.
+        Plugin = "plugin",
+        /// The server itself.
+        Server = "server",
+    }
+}
+
+words! {
+    /// How the approval of a command stands that was held.
+    Approval {
+        /// Waits for an administrator.
+        Held = "held",
+        /// An administrator let it go.
+        Approved = "approved",
+        /// An administrator took it back, or a policy denied it after the approval.
+        Rejected = "rejected",
+    }
+}
+
+/// Why a command is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// A short, stable name.
+    pub reason: String,
+    /// For the administrator.
+    pub message: String,
+}
+
+/// Whom a command is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// These.
+    Enrollments(Vec<EnrollmentId>),
+    /// The members of a group.
+    Group(GroupId),
+    /// Every device of the tenant that is not removed; not the users on them.
+    All,
+}
+
+impl From<Vec<EnrollmentId>> for Targets {
+    fn from(enrollments: Vec<EnrollmentId>) -> Self {
+        Self::Enrollments(enrollments)
+    }
+}
+
+/// What a name of a device means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetName {
+    /// This enrollment.
+    Enrollment(EnrollmentId),
+    /// Nothing here.
+    Unknown,
+    /// One that is not enrolled any more.
+    Removed,
+    /// Several enrolled devices go by it.
+    Ambiguous,
+}
+
 /// A command to queue.
 #[derive(Clone, Debug)]
 pub struct NewCommand {
@@ -73,8 +148,16 @@ pub struct NewCommand {
     pub expires_at: Option<Timestamp>,
     /// An enrollment that has an unanswered command with this key does not get another.
     pub dedupe_key: Option<String>,
+    /// What kind of asker it comes from.
+    pub origin: CommandOrigin,
     /// Who asked for it: an API token's name, a plugin, the server.
     pub created_by: String,
+    /// The token that asked for it. Another one has to approve it if it is held.
+    pub creator_token: Option<ApiTokenId>,
+    /// How many devices a minute get it; `None` for all at once.
+    pub pace: Option<u32>,
+    /// Why it waits for an approval, if it does.
+    pub hold: Option<Hold>,
     /// What validation had to say about it.
     pub warnings: Vec<String>,
 }
@@ -84,8 +167,11 @@ pub struct NewCommand {
 pub struct Enqueued {
     /// How many queues have it now.
     pub queued: u64,
-    /// The enrollments that have an unanswered command with the same dedupe key.
+    /// The enrollments that have an unanswered command with the same dedupe key; only of targets that were named one by
+    /// one.
     pub deduplicated: Vec<EnrollmentId>,
+    /// How many those are, also of a group or of all.
+    pub duplicates: u64,
     /// The targets that are removed, unknown, or another tenant's.
     pub unknown: Vec<EnrollmentId>,
 }
@@ -105,6 +191,12 @@ pub struct Delivery {
     pub profile_name: Option<String>,
     /// How often it was delivered, with this time.
     pub attempts: i64,
+    /// What kind of asker it comes from.
+    pub origin: CommandOrigin,
+    /// Who asked for it.
+    pub created_by: String,
+    /// Who approved it, if it was held.
+    pub approved_by: Option<String>,
 }
 
 /// A device's report on a command.
@@ -148,8 +240,20 @@ pub struct CommandRecord {
     pub expires_at: Option<Timestamp>,
     /// Its dedupe key.
     pub dedupe_key: Option<String>,
+    /// What kind of asker it comes from.
+    pub origin: CommandOrigin,
     /// Who asked for it.
     pub created_by: String,
+    /// The token that asked for it.
+    pub creator_token: Option<ApiTokenId>,
+    /// How many devices a minute get it.
+    pub pace: Option<u32>,
+    /// How its approval stands; `None` if it was never held.
+    pub approval: Option<Approval>,
+    /// Why it is, or was, held.
+    pub hold: Option<Hold>,
+    /// Who approved or rejected it last, and when.
+    pub decided: Option<(String, Timestamp)>,
     /// What validation had to say about it.
     pub warnings: Vec<String>,
     /// When it was queued.
@@ -177,7 +281,11 @@ pub struct EntryRecord {
     pub expires_at: Option<Timestamp>,
     /// How often it was delivered.
     pub attempts: i64,
-    /// Why it could not be delivered, if it could not.
+    /// How often it was delivered since the device last answered.
+    pub unanswered: i64,
+    /// Not offered again before this.
+    pub retry_at: Option<Timestamp>,
+    /// Why it could not be delivered, is held, or was cancelled, if there is something to say.
     pub defer_reason: Option<String>,
     /// When it was queued.
     pub created_at: Timestamp,

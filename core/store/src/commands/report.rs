@@ -1,12 +1,14 @@
 //! What a device reports. Idempotent: a device repeats a report until it is told that it arrived.
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::delivery::{self, Poll};
-use super::{Delivery, EntryState, ReportStatus, ReportWrite, Reported};
-use crate::db::{Db, ms, values};
+use super::{Delivery, EntryState, QueueRules, ReportStatus, ReportWrite, Reported};
+use crate::db::{Db, ms, ms_opt, values};
 use crate::error::StoreError;
-use crate::ids::EnrollmentId;
+use crate::events;
+use crate::ids::{EnrollmentId, TenantId};
 use crate::store::Store;
 
 impl Store {
@@ -21,8 +23,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<Reported, StoreError> {
         let report = self.seal_report(enrollment, report)?;
-        self.write((enrollment, report, now), |db, (enrollment, report, now)| {
-            Box::pin(record(db, *enrollment, report, *now))
+        let input = (enrollment, report, self.queue_rules(), now);
+        self.write(input, |db, (enrollment, report, rules, now)| {
+            Box::pin(record(db, *enrollment, report, rules, *now))
         })
         .await
     }
@@ -39,15 +42,16 @@ impl Store {
         now: Timestamp,
     ) -> Result<(Reported, Option<Delivery>), StoreError> {
         let report = self.seal_report(enrollment, report)?;
+        let input = (enrollment, report, self.queue_rules(), now);
         let (reported, next) = self
-            .write((enrollment, report, now), |db, (enrollment, report, now)| {
+            .write(input, |db, (enrollment, report, rules, now)| {
                 Box::pin(async move {
-                    let reported = record(db, *enrollment, report, *now).await?;
+                    let reported = record(db, *enrollment, report, rules, *now).await?;
                     let poll = match reported {
                         Reported::Duplicate => Poll::AfterRepeatedReport,
                         Reported::Recorded | Reported::UnknownCommand => Poll::AfterReport,
                     };
-                    let next = delivery::take(db, *enrollment, *now, poll).await?;
+                    let next = delivery::take(db, rules, *enrollment, *now, poll).await?;
                     Ok((reported, next))
                 })
             })
@@ -63,6 +67,7 @@ async fn record(
     db: &Db,
     enrollment: EnrollmentId,
     report: &ReportWrite,
+    rules: &QueueRules,
     now: Timestamp,
 ) -> Result<Reported, StoreError> {
     let state = match report.status {
@@ -71,13 +76,7 @@ async fn record(
         ReportStatus::NotNow => EntryState::NotNow,
     };
     let changed = if state == EntryState::NotNow {
-        db.exec(
-            "UPDATE queue_entries SET state = 'not_now', status = 'NotNow', answered_at = $3 \
-             WHERE enrollment_id = $1 AND command_id = (SELECT id FROM commands WHERE uuid = $2) \
-             AND finished_at IS NULL AND state <> 'not_now'",
-            values![enrollment, report.uuid, ms(now)],
-        )
-        .await?
+        put_off(db, enrollment, report, rules, now).await?
     } else {
         db.exec(
             "UPDATE queue_entries SET state = $3, status = $4, error_chain = $5, result = $6, answered_at = $7, \
@@ -97,6 +96,7 @@ async fn record(
         .await?
     };
     if changed > 0 {
+        tell(db, enrollment, report, now).await?;
         return Ok(Reported::Recorded);
     }
     let known = db
@@ -111,4 +111,59 @@ async fn record(
     } else {
         Reported::UnknownCommand
     })
+}
+
+/// Marks what the device put off. It is an answer, so the command is not stuck; how long it rests depends on how often the
+/// device said so before.
+async fn put_off(
+    db: &Db,
+    enrollment: EnrollmentId,
+    report: &ReportWrite,
+    rules: &QueueRules,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let row = db
+        .one(
+            "SELECT id, put_off FROM queue_entries WHERE enrollment_id = $1 \
+             AND command_id = (SELECT id FROM commands WHERE uuid = $2) AND finished_at IS NULL AND state <> 'not_now'",
+            values![enrollment, report.uuid],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(0) };
+    let (id, before): (i64, i64) = (row.get(0)?, row.get(1)?);
+    db.exec(
+        "UPDATE queue_entries SET state = CASE WHEN state = 'held' THEN state ELSE 'not_now' END, status = 'NotNow', \
+         answered_at = $2, unanswered = 0, stuck_at = NULL, put_off = put_off + 1, retry_at = $3 \
+         WHERE id = $1 AND finished_at IS NULL AND put_off = $4",
+        values![id, ms(now), ms_opt(rules.put_off(before, now)), before],
+    )
+    .await
+}
+
+/// Tells observers of an answer. The report itself stays where it is, sealed: it is put in when an observer is handed the
+/// event.
+async fn tell(db: &Db, enrollment: EnrollmentId, report: &ReportWrite, now: Timestamp) -> Result<(), StoreError> {
+    const KIND: &str = "command.answered";
+    if !db.wanted_anywhere(KIND) {
+        return Ok(());
+    }
+    let row = db
+        .row(
+            "SELECT tenant_id, request_type, created_by FROM commands WHERE uuid = $1",
+            values![report.uuid],
+        )
+        .await?;
+    let (tenant, request_type, created_by): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let detail = || {
+        json!({
+            "command_uuid": report.uuid,
+            "request_type": request_type,
+            "created_by": created_by,
+            "status": report.status,
+            "error_chain": report.error_chain,
+        })
+    };
+    events::tell(db, TenantId(tenant), Some(enrollment), KIND, detail, now)
+        .await
+        .map(|_| ())
 }

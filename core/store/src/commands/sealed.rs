@@ -14,24 +14,31 @@ const OF_THE_ENROLLMENT: TenantId = TenantId(0);
 impl Store {
     /// The command as it is stored.
     pub(crate) fn seal_command(&self, mut command: NewCommand) -> Result<NewCommand, StoreError> {
-        let row = command.uuid.to_string();
-        command.payload = self
-            .vault()
-            .seal(command_binding(command.tenant, &row), &command.payload)?;
+        command.payload = self.seal_payload(command.tenant, command.uuid, &command.payload)?;
         Ok(command)
+    }
+
+    pub(super) fn seal_payload(&self, tenant: TenantId, uuid: Uuid, payload: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let row = uuid.to_string();
+        self.vault().seal(command_binding(tenant, &row), payload)
+    }
+
+    /// The opened payload; empty if it does not open.
+    pub(super) fn open_command(&self, tenant: TenantId, uuid: Uuid, sealed: &[u8]) -> Vec<u8> {
+        let row = uuid.to_string();
+        match self.vault().open(command_binding(tenant, &row), sealed) {
+            Ok(opened) => opened.to_vec(),
+            Err(error) => {
+                tracing::error!(command.uuid = %row, error = %error, "store.command does not open");
+                Vec::new()
+            }
+        }
     }
 
     /// A delivery as a device gets it. A command that does not open is delivered empty: whoever makes the message finds
     /// that it does not read and defers it, and the commands behind it go out.
     pub(super) fn open_delivery(&self, tenant: TenantId, mut delivery: Delivery) -> Delivery {
-        let row = delivery.uuid.to_string();
-        match self.vault().open(command_binding(tenant, &row), &delivery.payload) {
-            Ok(opened) => delivery.payload = opened.to_vec(),
-            Err(error) => {
-                tracing::error!(command.uuid = %row, error = %error, "store.command does not open");
-                delivery.payload.clear();
-            }
-        }
+        delivery.payload = self.open_command(tenant, delivery.uuid, &delivery.payload);
         delivery
     }
 

@@ -7,6 +7,7 @@
 mod m0001_first_light;
 mod m0002_queue;
 mod m0003_effects;
+mod m0004_capabilities;
 mod m0005_rollout;
 mod m0006_declarations;
 mod m0007_publishers;
@@ -31,6 +32,7 @@ const STEPS: &[(&str, &str)] = &[
     ("m0001_first_light", m0001_first_light::SQL),
     ("m0002_queue", m0002_queue::SQL),
     ("m0003_effects", m0003_effects::SQL),
+    ("m0004_capabilities", m0004_capabilities::SQL),
     ("m0005_rollout", m0005_rollout::SQL),
     ("m0006_declarations", m0006_declarations::SQL),
     ("m0007_publishers", m0007_publishers::SQL),

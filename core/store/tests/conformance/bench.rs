@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use russet_protocol::Channel;
 use russet_store::testing::PostgresCluster;
 use russet_store::{
-    AuthenticateWrite, DeviceFacts, EnrollmentId, MasterKey, NewCertificate, NewCommand, NewDecision, Sha256, Store,
-    StoreConfig, TenantId, TokenTarget, TokenUpdateWrite,
+    AuthenticateWrite, CommandOrigin, DeviceFacts, EnrollmentId, MasterKey, NewCertificate, NewCommand, NewDecision,
+    Sha256, Store, StoreConfig, TenantId, TokenTarget, TokenUpdateWrite,
 };
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use serde_json::json;
@@ -112,6 +112,33 @@ impl Bench {
                 cluster.query(database, postgres).unwrap();
             }
         }
+    }
+
+    /// How many rows a table has, perhaps with a condition.
+    pub(crate) async fn count(&self, rows: &str) -> i64 {
+        let sql = format!("SELECT COUNT(*) FROM {rows}");
+        match &self.back {
+            Back::Sqlite { watcher, .. } => watcher
+                .query_one_raw(Statement::from_string(DbBackend::Sqlite, sql))
+                .await
+                .unwrap()
+                .unwrap()
+                .try_get_by_index(0)
+                .unwrap(),
+            Back::Postgres { cluster, database } => cluster.query(database, &sql).unwrap().parse().unwrap(),
+        }
+    }
+
+    /// The size of the file of an SQLite database, in bytes, with everything in it that was committed.
+    pub(crate) async fn file_size(&self) -> Option<u64> {
+        let Back::Sqlite { file, watcher } = &self.back else {
+            return None;
+        };
+        watcher
+            .execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)")
+            .await
+            .unwrap();
+        Some(std::fs::metadata(file).unwrap().len())
     }
 
     /// Grows with every transaction of the store that changes something, and with nothing else.
@@ -220,7 +247,11 @@ impl Bench {
             not_before: None,
             expires_at: None,
             dedupe_key: None,
+            origin: CommandOrigin::Administrator,
             created_by: "test".to_owned(),
+            creator_token: None,
+            pace: None,
+            hold: None,
             warnings: vec![],
         }
     }
@@ -252,6 +283,15 @@ impl Bench {
             fault: None,
             failure_rule: None,
             duration_us: 17,
+            effects: vec![],
+            depth: 0,
+            input_sha256: None,
+            journal_sha256: None,
+            verdict_sha256: None,
+            host_calls: 0,
+            cpu_ticks: 0,
+            memory_bytes: 0,
+            call: None,
         }
     }
 }

@@ -40,8 +40,8 @@ async fn commands_are_listed(bench: Bench) {
         uuids.push(bench.queued(id, "DeviceInformation").await);
     }
     uuids.reverse();
-    let first = store.commands(bench.tenant, None, 3).await.unwrap();
-    let rest = store.commands(bench.tenant, first.next, 3).await.unwrap();
+    let first = store.commands(bench.tenant, false, None, 3).await.unwrap();
+    let rest = store.commands(bench.tenant, false, first.next, 3).await.unwrap();
     let listed: Vec<_> = first
         .items
         .iter()
@@ -50,7 +50,7 @@ async fn commands_are_listed(bench: Bench) {
         .collect();
     assert_eq!((listed, rest.next), (uuids, None));
     let other = store.create_tenant("other", at(0)).await.unwrap();
-    assert!(store.commands(other, None, 3).await.unwrap().items.is_empty());
+    assert!(store.commands(other, false, None, 3).await.unwrap().items.is_empty());
 
     // A command that came while nobody could be woken is pushed once the token is there.
     let late = store

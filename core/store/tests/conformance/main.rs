@@ -5,14 +5,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod bench;
+mod churn;
 mod concurrency;
 mod enrollments;
 mod escrow;
+mod fan_out;
 mod history;
+mod hold;
 mod identities;
+mod plugin_data;
 mod plugins;
+mod publishers;
 mod push;
 mod queue;
+mod queue_rules;
 mod records;
 mod secrets;
 
@@ -41,10 +47,16 @@ fn all() -> Vec<(&'static str, Behaviour)> {
         enrollments::behaviours(),
         escrow::behaviours(),
         queue::behaviours(),
+        queue_rules::behaviours(),
+        fan_out::behaviours(),
+        hold::behaviours(),
         history::behaviours(),
         push::behaviours(),
+        plugin_data::behaviours(),
         plugins::behaviours(),
+        publishers::behaviours(),
         records::behaviours(),
+        churn::behaviours(),
         concurrency::behaviours(),
     ]
     .concat()

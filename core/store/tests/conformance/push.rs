@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use russet_store::{EnrollmentId, PushCertificate, PushJob, StoreError, TokenTarget};
+use russet_store::{EnrollmentId, PushCertificate, PushJob, ReportStatus, StoreError, TokenTarget};
 
 use crate::behaviours;
 use crate::bench::{Bench, at};
+use crate::queue::report;
 
 behaviours![
     pushes_coalesce_per_enrollment,
@@ -58,7 +59,8 @@ async fn pushes_coalesce_per_enrollment(bench: Bench) {
         ("com.apple.mgmt.test", "magic")
     );
     bench.store.push_done(&job, at(5)).await.unwrap();
-    assert_eq!(bench.store.push_next_due().await.unwrap(), None);
+    // Once more, should it not come by then.
+    assert_eq!(bench.store.push_next_due().await.unwrap(), Some(at(5 + 900)));
 
     // Without a token there is nobody to wake.
     let pending = bench
@@ -81,7 +83,7 @@ async fn a_push_is_leased_to_one(bench: Bench) {
     // Its dispatcher died: another one takes over, and the first cannot settle it any more.
     let second = bench.store.push_claim(10, at(60), at(30)).await.unwrap().remove(0);
     bench.store.push_done(&first, at(31)).await.unwrap();
-    bench.store.push_retry(&first, at(32)).await.unwrap();
+    bench.store.push_retry(&first, at(32), at(31)).await.unwrap();
     assert_eq!(bench.store.push_next_due().await.unwrap(), Some(at(60)));
     bench.store.push_done(&second, at(33)).await.unwrap();
     assert_eq!(bench.store.push_next_due().await.unwrap(), None);
@@ -103,7 +105,7 @@ async fn a_refused_push_waits(bench: Bench) {
     let id = bench.enrolled("U1").await;
     bench.store.push_request(id, at(2)).await.unwrap();
     let job = the_one(&bench, 3).await;
-    bench.store.push_retry(&job, at(50)).await.unwrap();
+    bench.store.push_retry(&job, at(50), at(49)).await.unwrap();
     // Another request does not shorten what APNs asked for.
     bench.store.push_request(id, at(4)).await.unwrap();
     assert!(claim(&bench, 49).await.is_empty());
@@ -144,12 +146,23 @@ async fn a_waiting_command_asks_for_its_own_push(bench: Bench) {
     let id = bench.enrolled("U1").await;
     let mut later = bench.command("DeviceLock");
     later.not_before = Some(at(100));
+    let later_uuid = later.uuid;
     bench.store.enqueue(later, vec![id], at(2)).await.unwrap();
-    bench.queued(id, "DeviceInformation").await;
+    let now = bench.queued(id, "DeviceInformation").await;
     let job = the_one(&bench, 3).await;
     bench.store.push_done(&job, at(4)).await.unwrap();
+    bench
+        .store
+        .report(id, report(now, ReportStatus::Acknowledged), at(5))
+        .await
+        .unwrap();
     assert!(claim(&bench, 99).await.is_empty());
     let job = the_one(&bench, 100).await;
+    bench
+        .store
+        .report(id, report(later_uuid, ReportStatus::Acknowledged), at(101))
+        .await
+        .unwrap();
     bench.store.push_done(&job, at(101)).await.unwrap();
     assert_eq!(bench.store.push_next_due().await.unwrap(), None);
 }
@@ -177,7 +190,7 @@ async fn a_new_push_certificate_ends_the_wait_of_its_pushes(bench: Bench) {
     let id = bench.enrolled("U1").await;
     bench.store.push_request(id, at(2)).await.unwrap();
     let job = the_one(&bench, 3).await;
-    bench.store.push_retry(&job, at(3_600)).await.unwrap();
+    bench.store.push_retry(&job, at(3_600), at(3_599)).await.unwrap();
     for (topic, seconds, due) in [("com.apple.mgmt.other", 4, 3_600), ("com.apple.mgmt.test", 5, 5)] {
         let certificate = PushCertificate {
             topic: topic.to_owned(),

@@ -139,6 +139,7 @@ async fn old_things_go(bench: Bench) {
     let store = &bench.store;
     let retention = Retention {
         commands: Duration::from_secs(100),
+        results: Duration::from_secs(100),
         decisions: Duration::from_secs(200),
         challenges: Duration::from_secs(50),
     };
@@ -178,6 +179,7 @@ async fn old_things_go(bench: Bench) {
         purged,
         Purged {
             expired: 1,
+            results: 1,
             entries: 1,
             commands: 1,
             challenges: 1,

@@ -1,0 +1,258 @@
+//! One command to many: named, of a group, of a tenant; in waves; and names to devices.
+
+use jiff::SignedDuration;
+use russet_store::testing::statements;
+use russet_store::{
+    CommandCounts, EnrollmentId, EntryState, NewCommand, Poll, TargetName, Targets, TokenTarget, UserFacts,
+};
+use uuid::Uuid;
+
+use crate::behaviours;
+use crate::bench::{Bench, at};
+
+behaviours![
+    all_are_the_devices_of_the_tenant,
+    a_group_is_its_members,
+    duplicates_of_many_are_counted,
+    a_wave_is_paced,
+    one_statement_queues_for_all,
+    names_mean_devices,
+];
+
+async fn devices(bench: &Bench, count: usize) -> Vec<EnrollmentId> {
+    let mut ids = Vec::new();
+    for number in 0..count {
+        ids.push(bench.enrolled(&format!("U{number}")).await);
+    }
+    ids
+}
+
+async fn has(bench: &Bench, id: EnrollmentId, uuid: Uuid) -> bool {
+    bench.store.command_entry(id, uuid).await.unwrap().is_some()
+}
+
+async fn all_are_the_devices_of_the_tenant(bench: Bench) {
+    let store = &bench.store;
+    let ids = devices(&bench, 3).await;
+    store.check_out(ids[2], at(2)).await.unwrap();
+    let user = bench.token(TokenTarget::User {
+        parent: ids[0],
+        key: "U0:ada".to_owned(),
+        channel: russet_protocol::Channel::User,
+        user: UserFacts::default(),
+    });
+    let user = store.token_update(user, at(2)).await.unwrap().id;
+    let other = store.create_tenant("other", at(0)).await.unwrap();
+    let mut foreign = bench.authenticate_write("F").await;
+    foreign.tenant = other;
+    let foreign = store.authenticate(foreign, at(0)).await.unwrap();
+
+    assert_eq!(store.device_count(bench.tenant).await.unwrap(), 2);
+    let command = bench.command("DeviceInformation");
+    let uuid = command.uuid;
+    let enqueued = store.enqueue(command, Targets::All, at(3)).await.unwrap();
+    assert_eq!((enqueued.queued, enqueued.duplicates), (2, 0));
+    for (id, expected) in [
+        (ids[0], true),
+        (ids[1], true),
+        (ids[2], false),
+        (user, false),
+        (foreign, false),
+    ] {
+        assert_eq!(has(&bench, id, uuid).await, expected, "{id}");
+    }
+    let (_, counts) = store.command(bench.tenant, uuid).await.unwrap().unwrap();
+    assert_eq!(counts, CommandCounts::from([(EntryState::Pending, 2)]));
+    let woken = store.push_claim(10, at(60), at(4)).await.unwrap();
+    let mut woken: Vec<_> = woken.iter().map(|job| job.enrollment).collect();
+    woken.sort_unstable();
+    assert_eq!(woken, ids[..2]);
+}
+
+async fn a_group_is_its_members(bench: Bench) {
+    let store = &bench.store;
+    let other = store.create_tenant("other", at(0)).await.unwrap();
+    let ids = devices(&bench, 4).await;
+    let group = store
+        .put_group(
+            bench.tenant,
+            "lab",
+            vec![ids[0], ids[1], ids[0], EnrollmentId(999)],
+            true,
+            at(2),
+        )
+        .await
+        .unwrap();
+    let names = |page: russet_store::Page<(EnrollmentId, String, Option<String>)>| {
+        page.items.into_iter().map(|(_, key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(names(store.group_members(group, None, 10).await.unwrap()), ["U0", "U1"]);
+    // Of the same name it is the same group; another tenant's is another one, and cannot have these devices.
+    assert_eq!(
+        store
+            .put_group(bench.tenant, "lab", vec![ids[2]], false, at(3))
+            .await
+            .unwrap(),
+        group
+    );
+    let foreign = store.put_group(other, "lab", vec![ids[3]], true, at(3)).await.unwrap();
+    assert_ne!(foreign, group);
+    assert!(store.group_members(foreign, None, 10).await.unwrap().items.is_empty());
+    assert_eq!(store.remove_from_group(group, vec![ids[1], ids[3]]).await.unwrap(), 1);
+    store.check_out(ids[0], at(4)).await.unwrap();
+    let shown = store.group(bench.tenant, "lab").await.unwrap().unwrap();
+    assert_eq!((shown.id, shown.members), (group, 1));
+
+    let command = bench.command("DeviceInformation");
+    let uuid = command.uuid;
+    assert_eq!(
+        store
+            .enqueue(command, Targets::Group(group), at(5))
+            .await
+            .unwrap()
+            .queued,
+        1
+    );
+    assert!(has(&bench, ids[2], uuid).await);
+    // A command of one tenant does not reach through another's group.
+    let command = NewCommand {
+        tenant: other,
+        ..bench.command("DeviceInformation")
+    };
+    assert_eq!(
+        store
+            .enqueue(command, Targets::Group(group), at(5))
+            .await
+            .unwrap()
+            .queued,
+        0
+    );
+
+    assert_eq!(store.groups(bench.tenant, None, 10).await.unwrap().items, [shown]);
+    assert!(!store.delete_group(bench.tenant, "lab ").await.unwrap());
+    assert!(store.delete_group(bench.tenant, "lab").await.unwrap());
+    assert!(store.group(bench.tenant, "lab").await.unwrap().is_none());
+    assert!(store.group(other, "lab").await.unwrap().is_some());
+}
+
+async fn duplicates_of_many_are_counted(bench: Bench) {
+    let store = &bench.store;
+    let ids = devices(&bench, 3).await;
+    let keyed = || NewCommand {
+        dedupe_key: Some("inventory".to_owned()),
+        ..bench.command("DeviceInformation")
+    };
+    assert_eq!(store.enqueue(keyed(), vec![ids[1]], at(2)).await.unwrap().queued, 1);
+    let all = store.enqueue(keyed(), Targets::All, at(3)).await.unwrap();
+    assert_eq!((all.queued, all.duplicates, all.deduplicated), (2, 1, vec![]));
+    let group = store
+        .put_group(bench.tenant, "g", ids.clone(), true, at(3))
+        .await
+        .unwrap();
+    let again = store.enqueue(keyed(), Targets::Group(group), at(4)).await.unwrap();
+    assert_eq!((again.queued, again.duplicates), (0, 3));
+}
+
+async fn a_wave_is_paced(bench: Bench) {
+    let store = &bench.store;
+    let ids = devices(&bench, 5).await;
+    for targets in [Targets::All, ids.clone().into()] {
+        let command = NewCommand {
+            pace: Some(2),
+            not_before: Some(at(600)),
+            ..bench.command("InstallProfile")
+        };
+        let uuid = command.uuid;
+        store.enqueue(command, targets, at(2)).await.unwrap();
+        let entries = store.command_entries(bench.tenant, uuid, None, 10).await.unwrap().items;
+        let minutes: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.not_before.unwrap().duration_since(at(600)).as_mins())
+            .collect();
+        assert_eq!(minutes, [0, 0, 1, 1, 2]);
+        // The pushes go with them.
+        for (minute, woken) in [(0, 2), (1, 2), (2, 1)] {
+            let now = at(600 + minute * 60);
+            assert!(
+                store
+                    .push_claim(10, now, now - SignedDuration::from_secs(1))
+                    .await
+                    .unwrap()
+                    .is_empty()
+            );
+            let jobs = store
+                .push_claim(10, now + SignedDuration::from_secs(30), now)
+                .await
+                .unwrap();
+            assert_eq!(jobs.len(), woken, "minute {minute}");
+            for job in jobs {
+                assert!(store.next(job.enrollment, now, Poll::Idle).await.unwrap().is_some());
+                store.flush(job.enrollment, Default::default(), now).await.unwrap();
+                store.push_done(&job, now).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn one_statement_queues_for_all(bench: Bench) {
+    let store = &bench.store;
+    let ids = devices(&bench, 40).await;
+    let names: Vec<String> = (0..40).map(|number| format!("SERIAL-U{number}")).collect();
+    let mut counted = Vec::new();
+    for count in [4, 40] {
+        let before = statements();
+        assert_eq!(
+            store.resolve_names(bench.tenant, &names[..count]).await.unwrap().len(),
+            count
+        );
+        let command = bench.command("DeviceInformation");
+        let enqueued = store.enqueue(command, ids[..count].to_vec(), at(3)).await.unwrap();
+        assert_eq!(enqueued.queued, count as u64);
+        counted.push(statements() - before);
+    }
+    assert_eq!(
+        counted[0], counted[1],
+        "the number of statements grows with the number of devices"
+    );
+    // Names; command, entries, pushes.
+    assert_eq!(counted[1], 4);
+}
+
+async fn names_mean_devices(bench: Bench) {
+    let store = &bench.store;
+    let id = bench.enrolled("U1").await;
+    let removed = bench.enrolled("U2").await;
+    store.check_out(removed, at(2)).await.unwrap();
+    let mut liar = bench.authenticate_write("U3").await;
+    liar.facts.serial_number = Some("SERIAL-U1".to_owned());
+    let liar = store.authenticate(liar, at(0)).await.unwrap();
+    let other = store.create_tenant("other", at(0)).await.unwrap();
+    let names = [
+        "U1",
+        "SERIAL-U1",
+        "U2",
+        "U3",
+        "nobody",
+        "U1",
+        "'; DROP TABLE commands; --",
+    ]
+    .map(str::to_owned);
+    let one = TargetName::Enrollment(id);
+    assert_eq!(
+        store.resolve_names(bench.tenant, &names).await.unwrap(),
+        [
+            one,
+            TargetName::Ambiguous,
+            TargetName::Removed,
+            TargetName::Enrollment(liar),
+            TargetName::Unknown,
+            one,
+            TargetName::Unknown
+        ]
+    );
+    assert_eq!(
+        store.resolve_names(other, &names).await.unwrap(),
+        [TargetName::Unknown; 7]
+    );
+    assert!(store.resolve_names(bench.tenant, &[]).await.unwrap().is_empty());
+}
