@@ -26,7 +26,9 @@ impl Engine {
             )));
         }
         let id = self.inner.store.create_tenant(name, now).await?;
-        Ok(TenantRef { id, name: name.into() })
+        let tenant = TenantRef { id, name: name.into() };
+        self.inner.observing.tenant(&tenant);
+        Ok(tenant)
     }
 
     /// Finds a device by its enrollment key, serial number or UDID.

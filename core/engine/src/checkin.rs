@@ -11,7 +11,6 @@ use russet_store::{
     ResolvedEnrollment, TokenTarget, TokenUpdateWrite, UserFacts,
 };
 
-use crate::decisions;
 use crate::error::{DeviceError, IdentityError, RETRY_AFTER};
 use crate::subject;
 use crate::{DeviceIdentity, Engine, Request};
@@ -173,6 +172,7 @@ impl Engine {
             }
         }
         check_binding(&certificate, &message)?;
+        let about = existing.as_ref().map(|existing| existing.id);
         let existing_key = existing
             .as_ref()
             .filter(|existing| existing.state == EnrollmentState::Active)
@@ -210,7 +210,7 @@ impl Engine {
                 },
             )
             .await;
-        let decisions = decisions::rows(&outcome.decisions);
+        let decisions = self.decided(request, outcome.decisions, about).await?;
         let refusal = match outcome.verdict {
             Ok(GateVerdict::Allow(more)) => {
                 attributes.extend(more);

@@ -11,12 +11,15 @@ mod checkin;
 mod commands;
 mod connect;
 mod decisions;
+mod effects;
 mod declarations;
 mod declarative;
 mod enrollment;
 mod error;
 mod escrow;
+mod events;
 mod identity;
+mod observers;
 mod installation;
 mod people;
 mod planner;
@@ -25,7 +28,7 @@ mod push;
 mod push_certificates;
 mod request;
 mod scep;
-mod seam;
+mod schedules;
 pub mod settings;
 mod status;
 mod subject;
@@ -52,11 +55,14 @@ pub use push_certificates::{
 pub use request::{Request, TenantRef};
 pub use russet_store as store;
 pub use scep::ScepAnswer;
+pub use schedules::ScheduleRunner;
 pub use settings::EngineSettings;
+pub use subject::as_hooks_see;
 pub use tokens::Administrator;
 
 use authorities::Authorities;
 use enrollment::MachineInfoVerifier;
+use events::Observing;
 use identity::VerifiedIdentities;
 use request::TenantCache;
 
@@ -75,6 +81,7 @@ struct Inner {
     machine_info: MachineInfoVerifier,
     anchors: Vec<russet_pki::Certificate>,
     tenants: TenantCache,
+    observing: Arc<Observing>,
     verified: VerifiedIdentities,
 }
 
@@ -99,6 +106,8 @@ impl Engine {
         for pem in &settings.enrollment.trust_anchors_pem {
             anchors.extend(russet_pki::Certificate::chain_from_pem(pem).map_err(StartError::TrustAnchor)?);
         }
+        let observing = Arc::new(Observing::new(Arc::clone(&hooks)));
+        store.set_observed(Arc::clone(&observing) as Arc<dyn russet_store::Observed>);
         let inner = Inner {
             store,
             hooks,
@@ -107,9 +116,12 @@ impl Engine {
             machine_info,
             anchors,
             tenants: TenantCache::default(),
+            observing,
             verified: VerifiedIdentities::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let engine = Self { inner: Arc::new(inner) };
+        engine.all_tenants().await?;
+        Ok(engine)
     }
 
     /// Issues a certificate for the server's own TLS, from the server's own authority.

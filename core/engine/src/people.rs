@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use russet_hooks::{DirectoryRequest, DirectoryVerdict, Person};
 
-use crate::{Engine, EngineError, Request, decisions};
+use crate::{Engine, EngineError, Request};
 
 impl Engine {
     /// Looks a person up.
@@ -24,7 +24,7 @@ impl Engine {
             .hooks
             .ask_directory(&request.scope, DirectoryRequest::Find(user_name.to_owned()))
             .await;
-        let decisions = decisions::rows(&outcome.decisions);
+        let decisions = self.decided(request, outcome.decisions, None).await?;
         self.inner
             .store
             .record_decisions(request.tenant.id, decisions, now)

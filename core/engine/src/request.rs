@@ -57,7 +57,8 @@ impl Engine {
             Arc::clone(&tenant.name),
             Arc::clone(&id),
             self.inner.settings.hook_budget,
-        );
+        )
+        .recording(self.inner.settings.work.record_calls);
         Ok(Request {
             tenant,
             id,
@@ -86,6 +87,7 @@ impl Engine {
             name: found.name.into(),
         };
         self.inner.tenants.put(&tenant);
+        self.inner.observing.tenant(&tenant);
         Ok(tenant)
     }
 }

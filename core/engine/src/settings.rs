@@ -11,6 +11,10 @@ pub struct EngineSettings {
     pub enrollment: EnrollmentSettings,
     /// How pushes are sent.
     pub push: PushSettings,
+    /// How commands are queued.
+    pub queue: QueueSettings,
+    /// How observers and scheduled work are served, and what of calls is recorded.
+    pub work: WorkSettings,
     /// The longest that the hook calls of one device request may take together.
     pub hook_budget: Duration,
 }
@@ -98,6 +102,62 @@ pub enum MachineInfoTrust {
     Off,
 }
 
+/// How commands are queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// How long a question that changes nothing waits for its answer, if whoever asks says nothing else; `None` for as long
+    /// as it takes.
+    pub query_lifetime: Option<Duration>,
+    /// Whether a command goes on when a command policy fails. One that is destructive never does.
+    pub open_on_policy_failure: bool,
+}
+
+impl Default for QueueSettings {
+    /// Questions wait for 30 days; a failing policy lets commands go on that are not destructive.
+    fn default() -> Self {
+        Self {
+            query_lifetime: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            open_on_policy_failure: true,
+        }
+    }
+}
+
+/// How observers and scheduled work are served, and what of calls is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkSettings {
+    /// Whether questions, answers and what plugins ask the server are kept in full for a while.
+    pub record_calls: bool,
+    /// How often an event or a piece of work is tried before it is given up.
+    pub attempts: u32,
+    /// How long to wait after the first failure; each further one doubles it.
+    pub retry_first: Duration,
+    /// The longest wait after a failure.
+    pub retry_longest: Duration,
+    /// How many observers are served at once, and how many pieces of work.
+    pub observers: usize,
+    /// How many events are handed to one observer at once; those of one enrollment always one after the other.
+    pub parallel: usize,
+    /// How long an observer or a piece of work belongs to this node before another may take it.
+    pub lease: Duration,
+    /// How often to look for what nobody announced.
+    pub idle_interval: Duration,
+}
+
+impl Default for WorkSettings {
+    fn default() -> Self {
+        Self {
+            record_calls: true,
+            attempts: 10,
+            retry_first: Duration::from_secs(5),
+            retry_longest: Duration::from_secs(60 * 60),
+            observers: 16,
+            parallel: 8,
+            lease: Duration::from_secs(60),
+            idle_interval: Duration::from_secs(5),
+        }
+    }
+}
+
 /// How pushes are sent.
 #[derive(Clone, Debug)]
 pub struct PushSettings {
@@ -107,6 +167,8 @@ pub struct PushSettings {
     pub client: ClientOptions,
     /// How many pushes are taken from the outbox at once.
     pub batch: u32,
+    /// The most pushes that this node sends in a second; `None` for as many as it can.
+    pub per_second: Option<u32>,
     /// How long a taken push belongs to this node before another may take it.
     pub lease: Duration,
     /// How long to wait after the first failure; each further one doubles it.
@@ -124,6 +186,7 @@ impl PushSettings {
             endpoint,
             client: ClientOptions::default(),
             batch: 256,
+            per_second: None,
             lease: Duration::from_secs(120),
             retry_first: Duration::from_secs(10),
             retry_longest: Duration::from_secs(60 * 60),

@@ -9,7 +9,12 @@ use russet_store::EnrollmentRecord;
 use serde_json::Value as Json;
 
 /// The attribute that says how a device enrolled. Set by the server only.
-const METHOD: &str = "enrollment-method";
+pub(crate) const METHOD: &str = "enrollment-method";
+
+/// A stored enrollment as hooks see it: its device, and its person if that is known.
+pub fn as_hooks_see(enrollment: &EnrollmentRecord) -> (Device, Option<Person>) {
+    (device(enrollment), person(enrollment.person.as_ref()))
+}
 
 /// The device of a stored enrollment.
 pub(crate) fn device(enrollment: &EnrollmentRecord) -> Device {

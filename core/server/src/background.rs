@@ -1,11 +1,11 @@
-//! What a server does beside answering: sending pushes, following other nodes' plugins, renewing its TLS certificate,
-//! and throwing away what is old.
+//! What a server does beside answering: sending pushes, serving observers and scheduled work, chaining decisions, following
+//! other nodes' plugins, renewing its TLS certificate, and throwing away what is old.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use russet_engine::Engine;
 use russet_http::Tls;
 use russet_plugin_host::PluginManager;
@@ -13,6 +13,7 @@ use russet_store::{Retention, Store};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::parts;
@@ -26,6 +27,12 @@ const TLS: Duration = Duration::from_secs(60 * 60);
 /// How often to throw away what is old.
 const PURGE: Duration = Duration::from_secs(60 * 60);
 
+/// How often decisions join their tenants' chains.
+const CHAIN: Duration = Duration::from_secs(2);
+
+/// How long the node that lets decisions join is alone with it.
+const CHAIN_LEASE: SignedDuration = SignedDuration::from_secs(30);
+
 /// The tasks of a server.
 #[derive(Debug)]
 pub(crate) struct Background {
@@ -34,12 +41,27 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    pub(crate) fn start(engine: &Engine, plugins: &Arc<PluginManager>, tls: TlsRenewal) -> Self {
+    pub(crate) fn start(engine: &Engine, plugins: &Arc<PluginManager>, tls: TlsRenewal, retention: Retention) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(dispatch(engine.clone(), stop.clone()));
+        tasks.spawn(supervised("the push dispatcher", stop.clone(), {
+            let (engine, stop) = (engine.clone(), stop.clone());
+            move || engine.push_dispatcher().run(stop.clone())
+        }));
+        tasks.spawn(supervised("the runner of observers", stop.clone(), {
+            let (engine, stop) = (engine.clone(), stop.clone());
+            move || engine.observer_runner().run(stop.clone())
+        }));
+        tasks.spawn(supervised("the runner of scheduled work", stop.clone(), {
+            let (engine, stop) = (engine.clone(), stop.clone());
+            move || engine.schedule_runner().run(stop.clone())
+        }));
+        tasks.spawn(each(CHAIN, stop.clone(), {
+            let (store, node) = (engine.store().clone(), Uuid::new_v4());
+            move || chain(store.clone(), node)
+        }));
         tasks.spawn(each(PURGE, stop.clone(), {
             let store = engine.store().clone();
-            move || purge(store.clone())
+            move || purge(store.clone(), retention)
         }));
         tasks.spawn(each(TLS, stop.clone(), {
             let tls = Arc::new(tokio::sync::Mutex::new(tls));
@@ -64,14 +86,17 @@ impl Background {
     }
 }
 
-/// How long to wait before a dispatcher that ended by a bug is started again.
+/// How long to wait before work that ended by a bug is started again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Sends pushes until told to stop. A bug that ends the dispatcher ends no pushes: what it had taken is free again when
+/// Does something until told to stop. A bug that ends it is not the end of it: what it had in its hands is free again when
 /// its lease runs out.
-async fn dispatch(engine: Engine, stop: CancellationToken) {
-    while let Err(error) = tokio::spawn(engine.push_dispatcher().run(stop.clone())).await {
-        tracing::error!(error = %error, "the push dispatcher failed and is started again");
+async fn supervised<F>(what: &'static str, stop: CancellationToken, work: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    while let Err(error) = tokio::spawn(work()).await {
+        tracing::error!(error = %error, "{what} failed and is started again");
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(AGAIN) => {}
@@ -100,10 +125,29 @@ where
     }
 }
 
-async fn purge(store: Store) {
-    match store.purge(Timestamp::now(), &Retention::default()).await {
+async fn purge(store: Store, retention: Retention) {
+    match store.purge(Timestamp::now(), &retention).await {
         Ok(purged) => tracing::debug!(?purged, "threw away what is old"),
         Err(error) => tracing::warn!(error = %error, "what is old could not be thrown away; trying again later"),
+    }
+}
+
+/// One node of a cluster does it at a time; the lease spares the others the look.
+async fn chain(store: Store, node: Uuid) {
+    let now = Timestamp::now();
+    let until = now.checked_add(CHAIN_LEASE).unwrap_or(Timestamp::MAX);
+    let joined = match store.unchained_decisions().await {
+        Ok(false) => return,
+        Ok(true) => match store.lease("decision-chain", node, until, now).await {
+            Ok(false) => return,
+            Ok(true) => store.chain_decisions().await,
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    match joined {
+        Ok(joined) => tracing::trace!(joined, "decisions joined their chains"),
+        Err(error) => tracing::warn!(error = %error, "decisions could not join their chains; trying again"),
     }
 }
 

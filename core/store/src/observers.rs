@@ -105,7 +105,9 @@ const SEEN: Sql = Sql::per(
 const DUE: &str = "SELECT c.tenant_id, c.plugin FROM event_cursors c WHERE EXISTS \
      (SELECT 1 FROM events e WHERE e.tenant_id = c.tenant_id AND e.tx < $2 AND (e.tx, e.id) > (c.tx, c.event_id)) \
      OR EXISTS (SELECT 1 FROM event_deliveries d WHERE d.tenant_id = c.tenant_id AND d.plugin = c.plugin \
-     AND d.parked_at IS NULL AND d.due_at <= $1) ORDER BY c.tenant_id, c.plugin";
+     AND d.parked_at IS NULL AND d.due_at <= $1 \
+     AND NOT EXISTS (SELECT 1 FROM event_deliveries b WHERE b.tenant_id = d.tenant_id AND b.plugin = d.plugin \
+     AND b.enrollment_id = d.enrollment_id AND b.event_id < d.event_id AND b.parked_at IS NULL)) ORDER BY c.tenant_id, c.plugin";
 
 const TAKE: Sql = Sql::per(
     "INSERT INTO event_deliveries (tenant_id, plugin, event_id, enrollment_id, attempts, due_at) \
@@ -181,13 +183,13 @@ impl Store {
             .collect()
     }
 
-    /// When the next delivery is tried again; `None` when none waits for a time.
+    /// The next time after this one at which a delivery is tried again; `None` when none waits for a time.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn observers_next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT MIN(due_at) FROM event_deliveries WHERE parked_at IS NULL";
-        self.read().row(sql, values![]).await?.time_opt(0)
+    pub async fn observers_next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT MIN(due_at) FROM event_deliveries WHERE parked_at IS NULL AND due_at > $1";
+        self.read().row(sql, values![ms(now)]).await?.time_opt(0)
     }
 
     /// Takes the next events over into an observer's deliveries, those whose kind is wanted; how many events were looked
@@ -431,7 +433,9 @@ impl Store {
                 })
             })
             .collect::<Result<_, StoreError>>()?;
-        Ok(Page::cut(parked, limit, |parked: &ParkedEvent| parked.delivery.event.id.0))
+        Ok(Page::cut(parked, limit, |parked: &ParkedEvent| {
+            parked.delivery.event.id.0
+        }))
     }
 
     /// Hands parked events over again, from the first try; how many.
@@ -522,14 +526,10 @@ async fn cursor(db: &Db, tenant: TenantId, plugin: &str) -> Result<Option<(i64, 
     row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
 }
 
-async fn replay(
-    db: &Db,
-    tenant: TenantId,
-    plugin: &str,
-    from: ReplayFrom,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    let before = cursor(db, tenant, plugin).await?.ok_or(StoreError::NotFound("observer"))?;
+async fn replay(db: &Db, tenant: TenantId, plugin: &str, from: ReplayFrom, now: Timestamp) -> Result<u64, StoreError> {
+    let before = cursor(db, tenant, plugin)
+        .await?
+        .ok_or(StoreError::NotFound("observer"))?;
     let first = match from {
         ReplayFrom::Event(event) => {
             let sql = "SELECT tx, id FROM events WHERE tenant_id = $1 AND id >= $2 ORDER BY tx, id LIMIT 1";

@@ -331,9 +331,8 @@ impl Store {
     /// # Errors
     /// When the database fails or a row does not read back.
     pub async fn schedules(&self, tenant: TenantId) -> Result<Vec<ScheduleRecord>, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM plugin_schedules WHERE tenant_id = $1 ORDER BY next_try_at, id LIMIT 1000"
-        );
+        let sql =
+            format!("SELECT {COLUMNS} FROM plugin_schedules WHERE tenant_id = $1 ORDER BY next_try_at, id LIMIT 1000");
         let rows = self.read().all(sql, values![tenant]).await?;
         rows.iter().map(schedule_of).collect()
     }
@@ -374,13 +373,10 @@ impl Store {
     }
 }
 
-/// Forgets everything that waits for a plugin: its events and its scheduled work. Part of removing it.
-pub(crate) async fn forget_plugin(db: &Db, tenant: TenantId, plugin: &str) -> Result<(), StoreError> {
-    for table in ["event_deliveries", "event_cursors", "plugin_schedules"] {
-        let sql = format!("DELETE FROM {table} WHERE tenant_id = $1 AND plugin = $2");
-        db.exec(sql, values![tenant, plugin]).await?;
-    }
-    Ok(())
+/// Forgets the work of a plugin that is taken out of use.
+pub(crate) async fn forget_schedules_of(db: &Db, tenant: TenantId, plugin: &str) -> Result<(), StoreError> {
+    let sql = "DELETE FROM plugin_schedules WHERE tenant_id = $1 AND plugin = $2";
+    db.exec(sql, values![tenant, plugin]).await.map(|_| ())
 }
 
 /// Schedules a call within the transaction of the effect.
@@ -433,8 +429,12 @@ async fn note(
             .await?;
         for row in known {
             let (id, name): (i64, String) = (row.get(0)?, row.get(1)?);
-            if !schedules.iter().any(|schedule| schedule.plugin == *plugin && schedule.name == name) {
-                db.exec("DELETE FROM plugin_schedules WHERE id = $1", values![id]).await?;
+            if !schedules
+                .iter()
+                .any(|schedule| schedule.plugin == *plugin && schedule.name == name)
+            {
+                db.exec("DELETE FROM plugin_schedules WHERE id = $1", values![id])
+                    .await?;
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::problems::Problems;
-use super::settings::settings;
+use super::settings::{choice, settings};
 
 settings! {
     /// How plugins are run. Which plugins run, with which settings and grants, is kept in the database and changed
@@ -14,6 +14,21 @@ settings! {
         cache_directory: Option<PathBuf> = None => "\"/var/cache/russet/plugins\"",
         /// The longest that all plugin calls of one device request may take together, in milliseconds.
         request_budget_milliseconds: u64 = 5_000,
+        /// How many days the records of decisions are kept. A tenant can have its own retention (through the API).
+        decisions_days: u32 = 90,
+        /// How many hours a decision's question, its answer and what the plugin asked the server are kept in full, sealed, so
+        /// that the decision can be replayed. 0 keeps none. Sign-ins are never kept.
+        recorded_input_hours: u32 = 72,
+        /// How many days events are kept after every observer has taken them, so that they can be replayed.
+        events_days: u32 = 7,
+        /// How often an event is handed to an observer, or scheduled work is tried, before it is given up and shown.
+        observer_attempts: u32 = 10,
+        /// How many events are handed to one observer at once. Those of one device always go one after the other.
+        observer_parallel: usize = 8,
+        /// What happens to plugins that nobody signed: `refuse` or `allow`. Set `allow` only where plugins are developed:
+        /// whoever may install then decides alone what runs. Signed plugins have to be of a publisher whom the tenant
+        /// trusts either way.
+        unsigned: UnsignedPlugins = UnsignedPlugins::Refuse,
     }
     sections {
         limits: PluginLimits,
@@ -39,6 +54,20 @@ settings! {
         log_lines: u32 = 100,
         /// The largest profile that a template may become, in bytes.
         output_bytes: usize = 1024 * 1024,
+        /// How many keys the store of one plugin of one tenant may hold.
+        store_keys: u64 = 10_000,
+        /// How large the store of one plugin of one tenant may be, in bytes.
+        store_bytes: u64 = 16 * 1024 * 1024,
+    }
+}
+
+choice! {
+    /// What happens to plugins that nobody signed.
+    pub enum UnsignedPlugins {
+        /// They are refused.
+        Refuse = "refuse",
+        /// They are installed.
+        Allow = "allow",
     }
 }
 
@@ -50,6 +79,11 @@ impl Plugins {
             self.request_budget_milliseconds,
             100..=60_000,
         );
+        problems.range("plugins.decisions_days", self.decisions_days, 1..=3_650);
+        problems.range("plugins.recorded_input_hours", self.recorded_input_hours, 0..=24 * 365);
+        problems.range("plugins.events_days", self.events_days, 0..=365);
+        problems.range("plugins.observer_attempts", self.observer_attempts, 1..=100);
+        problems.range("plugins.observer_parallel", self.observer_parallel, 1..=256);
         problems.range(
             "plugins.limits.memory_bytes",
             limits.memory_bytes,
@@ -69,5 +103,7 @@ impl Plugins {
             limits.output_bytes,
             4 * 1024..=64 * 1024 * 1024,
         );
+        problems.range("plugins.limits.store_keys", limits.store_keys, 0..=10_000_000);
+        problems.range("plugins.limits.store_bytes", limits.store_bytes, 0..=16 * 1024 * 1024 * 1024);
     }
 }

@@ -153,9 +153,7 @@ impl Store {
     pub async fn chain_decisions(&self) -> Result<u64, StoreError> {
         let mut total = 0;
         loop {
-            let horizon = self.read().horizon().await?;
-            let sql = "SELECT 1 FROM decisions WHERE chain_seq IS NULL AND tx < $1 LIMIT 1";
-            if self.read().one(sql, values![horizon]).await?.is_none() {
+            if !self.unchained_decisions().await? {
                 return Ok(total);
             }
             let joined = self.write((), |db, ()| Box::pin(join(db))).await?;
@@ -164,6 +162,16 @@ impl Store {
                 return Ok(total);
             }
         }
+    }
+
+    /// Whether records wait to join a chain. Writes nothing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn unchained_decisions(&self) -> Result<bool, StoreError> {
+        let horizon = self.read().horizon().await?;
+        let sql = "SELECT 1 FROM decisions WHERE chain_seq IS NULL AND tx < $1 LIMIT 1";
+        Ok(self.read().one(sql, values![horizon]).await?.is_some())
     }
 
     /// Computes a tenant's chain anew and compares; a head that was noted elsewhere must be in it.
@@ -176,7 +184,9 @@ impl Store {
         noted: Option<ChainHead>,
     ) -> Result<ChainReport, StoreError> {
         let db = self.read();
-        let (mut anchor, head) = ends(db, tenant).await?.unwrap_or((ChainHead::BEGINNING, ChainHead::BEGINNING));
+        let (mut anchor, head) = ends(db, tenant)
+            .await?
+            .unwrap_or((ChainHead::BEGINNING, ChainHead::BEGINNING));
         let waiting: i64 = db
             .row(
                 "SELECT COUNT(*) FROM decisions WHERE tenant_id = $1 AND chain_seq IS NULL",

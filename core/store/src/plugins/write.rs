@@ -8,6 +8,7 @@ use super::{Actor, RevisionState, bump, events, lock};
 use crate::db::{Db, ms, values};
 use crate::error::StoreError;
 use crate::ids::{RevisionId, Sha256, TenantId};
+use crate::schedules::forget_schedules_of;
 use crate::store::Store;
 
 /// How many retired revisions of a plugin are kept, and as many rejected ones.
@@ -276,10 +277,10 @@ impl Store {
     ) -> Result<i64, StoreError> {
         self.write(
             (tenant, plugin.to_owned(), actor, now),
-            |db, (tenant, plugin, actor, now)| {
+            |db, (tenant, name, actor, now)| {
                 Box::pin(async move {
                     let generation = bump(db, *tenant).await?;
-                    let plugin = plugin_row(db, *tenant, plugin)
+                    let plugin = plugin_row(db, *tenant, name)
                         .await
                         .map_err(|_| StoreError::NotFound("active plugin"))?;
                     let halted = "UPDATE plugins SET halted_id = NULL WHERE id = $1 AND halted_id IS NOT NULL";
@@ -292,6 +293,7 @@ impl Store {
                     rollouts::end(db, plugin, None, Outcome::Stopped, actor, *now).await?;
                     supersede(db, plugin, None, "the plugin was disabled", actor, *now).await?;
                     prune(db, *tenant, plugin).await?;
+                    forget_schedules_of(db, *tenant, name).await?;
                     Ok(generation)
                 })
             },
