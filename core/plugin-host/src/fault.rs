@@ -21,7 +21,7 @@ pub(crate) enum Phase {
 /// The fault of a failed call.
 pub(crate) fn classify(state: &CallState, phase: Phase, error: &wasmtime::Error) -> PluginFault {
     let (kind, detail) = kind(phase, error);
-    let detail = match &state.meter.last_words {
+    let detail = match state.log.as_ref().and_then(|log| log.last_words()) {
         Some(words) if kind == FaultKind::Trap => format!("{detail}; it said: {words}"),
         _ => detail,
     };

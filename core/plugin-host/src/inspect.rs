@@ -21,6 +21,10 @@ const CONTRACT: (u64, u64) = (0, 1);
 /// The interface that needs no grant.
 const CONTEXT: &str = "context";
 
+/// The packages of WASI that are offered, and their version.
+const WASI_PACKAGES: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+const WASI_VERSION: (u64, u64) = (0, 2);
+
 /// What a component is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
@@ -34,6 +38,9 @@ pub struct Inspection {
     pub capabilities: BTreeSet<String>,
     /// The functions of `context` that it imports, such as `device.serial-number`: what it can read of a request.
     pub reads: BTreeSet<String>,
+    /// The interfaces of WASI that it imports: its language's run time sees a system with no files, no sockets and no
+    /// environment.
+    pub wasi: BTreeSet<String>,
     /// The hooks that it exports.
     pub hooks: BTreeSet<HookKind>,
     /// Capabilities that the manifest asks for and the component does not import.
@@ -55,10 +62,10 @@ pub enum InspectError {
     /// The component is not valid.
     #[error("not a valid component: {0}")]
     Invalid(String),
-    /// It imports WASI.
+    /// It imports something of WASI that nobody offers.
     #[error(
-        "the component imports WASI ({}), which this version of the server does not offer; \
-         build it for wasm32-unknown-unknown, or with its WASI imports stubbed out", .0.join(", ")
+        "the component imports {}; of WASI this server offers cli, clocks, filesystem, io, random and sockets of 0.2 \
+         (with nothing in them)", .0.join(", ")
     )]
     Wasi(Vec<String>),
     /// It imports something that nobody offers.
@@ -121,6 +128,7 @@ pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
             .collect(),
         capabilities: surface.capabilities,
         reads: surface.reads,
+        wasi: surface.wasi,
         hooks: surface.hooks,
         manifest,
     })
@@ -131,6 +139,7 @@ pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
 struct Surface {
     capabilities: BTreeSet<String>,
     reads: BTreeSet<String>,
+    wasi: BTreeSet<String>,
     hooks: BTreeSet<HookKind>,
 }
 
@@ -143,7 +152,11 @@ impl Surface {
         let mut unknown = Vec::new();
         for name in import_names(component)? {
             if name.starts_with("wasi:") {
-                wasi.push(name);
+                if is_offered_wasi(&name) {
+                    surface.wasi.insert(name);
+                } else {
+                    wasi.push(name);
+                }
                 continue;
             }
             let Some(interface) = interface_of(&name)? else {
@@ -206,6 +219,17 @@ fn interface_of(name: &str) -> Result<Option<&str>, InspectError> {
         Ok(version) if (version.major, version.minor) == CONTRACT => Ok(Some(interface)),
         _ => Err(InspectError::Contract(format!("russet:plugin@{version}"))),
     }
+}
+
+/// Whether an interface of WASI is one of those that are there, with nothing in them.
+fn is_offered_wasi(name: &str) -> bool {
+    let package_and_version = |name: &str| {
+        let (package, rest) = name.strip_prefix("wasi:")?.split_once('/')?;
+        let version = Version::parse(rest.split_once('@')?.1).ok()?;
+        Some((package.to_owned(), (version.major, version.minor)))
+    };
+    package_and_version(name)
+        .is_some_and(|(package, version)| WASI_PACKAGES.contains(&package.as_str()) && version == WASI_VERSION)
 }
 
 /// `[method]device.serial-number` as `device.serial-number`.

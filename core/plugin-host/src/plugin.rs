@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::capabilities::Connections;
 use crate::exports::Exports;
-use crate::inspect::{InspectError, inspect};
+use crate::inspect::{InspectError, Inspection, inspect};
 use crate::ports::{HttpPort, LdapPort, Ports, Space};
 use crate::prepared::Prepared;
 use crate::settings::{SettingsError, check_settings};
@@ -116,13 +116,16 @@ impl LoadedPlugin {
         ports: &Ports,
         source: PluginSource,
     ) -> Result<Self, LoadError> {
-        let (settings, manifest, digest) = {
+        let (settings, inspection) = {
             let bytes = Arc::clone(&source.component);
             let settings = source.settings.clone();
             tokio::task::spawn_blocking(move || check(&bytes, settings))
                 .await
                 .map_err(|_| LoadError::Compile("the inspection panicked".to_owned()))??
         };
+        let Inspection {
+            manifest, digest, wasi, ..
+        } = inspection;
         let grants = source.grants.effective(&manifest)?;
         let (ldap, http) = granted_connections(&grants, connections)?;
         if source.limits.memory_bytes > engine.max_memory_bytes() {
@@ -151,7 +154,7 @@ impl LoadedPlugin {
         let component = compiled
             .get()
             .ok_or_else(|| LoadError::Compile("not compiled".to_owned()))?;
-        let bound = capabilities::linker(engine.wasmtime(), &grants)
+        let bound = capabilities::linker(engine.wasmtime(), &grants, !wasi.is_empty())
             .and_then(|linker| linker.instantiate_pre(component))
             .and_then(|pre| Ok((Exports::find(&pre, &manifest.hooks)?, pre)));
         let (exports, pre) = bound.map_err(|error| LoadError::Probe(unusable(&name, &error)))?;
@@ -313,14 +316,14 @@ impl LoadedPlugin {
     }
 }
 
-/// The settings to use, the manifest, and the digest of the component.
-fn check(bytes: &[u8], settings: Option<Value>) -> Result<(String, Manifest, String), LoadError> {
+/// The settings to use, and what the component is.
+fn check(bytes: &[u8], settings: Option<Value>) -> Result<(String, Inspection), LoadError> {
     let inspection = inspect(bytes)?;
     let settings = settings
         .or_else(|| inspection.manifest.defaults.clone())
         .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     check_settings(&inspection.manifest, &settings)?;
-    Ok((settings.to_string(), inspection.manifest, inspection.digest))
+    Ok((settings.to_string(), inspection))
 }
 
 type Granted<T> = BTreeMap<String, Arc<T>>;

@@ -71,17 +71,7 @@ impl Prepared {
             Err(error) => return Err(classify(store.data(), Phase::Start, &error)),
         };
         let answer = call(&mut store, &instance).await;
-        let state = store.data();
-        if state.meter.log_lines_dropped > 0 {
-            tracing::warn!(
-                plugin.name = %state.plugin.name,
-                tenant.name = %state.scope.tenant,
-                request.id = %state.scope.request_id,
-                dropped = state.meter.log_lines_dropped,
-                "the plugin wrote more log lines than one call may; the rest was dropped"
-            );
-        }
-        answer.map_err(|error| classify(state, Phase::Call, &error))
+        answer.map_err(|error| classify(store.data(), Phase::Call, &error))
     }
 
     fn store(&self, input: CallInput, subject: Subject) -> Store<CallState> {

@@ -10,13 +10,11 @@ use russet_hooks::{
 use wasmtime::ResourceLimiter;
 
 use crate::Limits;
+use crate::capabilities::{LogLines, Wasi};
 use crate::found::Found;
 use crate::journal::Journal;
 use crate::limits::Violation;
 use crate::ports::{HttpPort, LdapPort, Ports, Space};
-
-/// The longest piece of a plugin's own words in a fault, in bytes.
-const LAST_WORDS: usize = 512;
 
 /// What all calls of one loaded plugin share.
 #[derive(Debug)]
@@ -109,6 +107,10 @@ pub(crate) struct CallState {
     pub(crate) journal: Journal,
     /// Where effects go.
     pub(crate) recorder: Recorder,
+    /// What the plugin wrote to its log, if it wrote anything.
+    pub(crate) log: Option<Arc<LogLines>>,
+    /// The system that the plugin's run time sees, if it looked at it.
+    pub(crate) wasi: Option<Box<Wasi>>,
     pub(crate) meter: Meter,
 }
 
@@ -117,12 +119,8 @@ pub(crate) struct CallState {
 pub(crate) struct Meter {
     pub(crate) ticks: u64,
     pub(crate) host_calls: u32,
-    pub(crate) log_lines: u32,
-    pub(crate) log_lines_dropped: u32,
     pub(crate) effects: u32,
     pub(crate) effect_bytes: usize,
-    /// The last line of level error: what a panicking guest said.
-    pub(crate) last_words: Option<String>,
     memory_bytes: usize,
     table_elements: usize,
 }
@@ -137,6 +135,8 @@ impl CallState {
             found: Found::default(),
             journal: Journal::new(&input.answers, recorder),
             recorder: input.recorder,
+            log: None,
+            wasi: None,
             meter: Meter::default(),
         }
     }
@@ -149,11 +149,6 @@ impl CallState {
         }
         self.meter.host_calls += 1;
         Ok(())
-    }
-
-    /// Keeps what the guest said last, for the fault that may follow.
-    pub(crate) fn remember(&mut self, line: &str) {
-        self.meter.last_words = Some(cut(line, LAST_WORDS).to_owned());
     }
 }
 

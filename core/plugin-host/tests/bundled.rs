@@ -12,7 +12,8 @@ use russet_hooks::{
     Device, EnrollmentMethod, EnrollmentRequest, EscrowKind, EscrowOperation, EscrowRequest, EscrowVerdict, FaultKind,
     GateStage, GateVerdict, HookSet, Ownership, Person, Requester, SoftwareUpdate, TemplateRequest,
 };
-use russet_plugin_host::{Grants, LdapConnections, Limits, LoadedPlugin, Manifest, PluginSource};
+use russet_plugin_host::ports::Ports;
+use russet_plugin_host::{Connections, Grants, Limits, LoadedPlugin, Manifest, PluginSource};
 use serde_json::{Value, json};
 
 async fn load(name: &str, settings: Value) -> LoadedPlugin {
@@ -20,8 +21,10 @@ async fn load(name: &str, settings: Value) -> LoadedPlugin {
     let grants = Grants::all_asked(&Manifest::read(&component).unwrap());
     LoadedPlugin::load(
         &engine(),
-        &LdapConnections::new(),
+        &Connections::default(),
+        &Ports::memory(),
         PluginSource {
+            tenant: "default".into(),
             component: component.into(),
             settings: Some(settings),
             grants,
@@ -70,6 +73,7 @@ fn gate_request() -> EnrollmentRequest {
         device: device(),
         person: None,
         can_request_software_update: true,
+        replaces: None,
     }
 }
 
@@ -151,6 +155,7 @@ async fn the_escrow_policy_tells_requesters_apart() {
         person: Some(anna()),
         requester,
         age_seconds: days.map(|days| days * 86_400),
+        secret: None,
     };
     let admin = |name: &str| Requester::Administrator(name.to_owned());
     use EscrowKind::{BootstrapToken, UnlockToken};

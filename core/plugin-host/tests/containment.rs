@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::{RENDERED, check, engine, hostile, label, mode, template_component, template_component_for};
 use russet_hooks::{Blame, FaultKind, GateVerdict, PluginFault};
-use russet_plugin_host::{Grants, InspectError, LdapConnections, Limits, LoadError, LoadedPlugin, PluginSource};
+use russet_plugin_host::ports::Ports;
+use russet_plugin_host::{Connections, Grants, InspectError, Limits, LoadError, LoadedPlugin, PluginSource};
 use serde_json::json;
 
 async fn fault_of(name: &str) -> PluginFault {
@@ -105,8 +106,9 @@ async fn waiting_costs_no_processor_time() {
         ..Limits::default()
     };
     let silent = common::SilentDirectory::start();
-    let mut registry = LdapConnections::new();
+    let mut registry = Connections::default();
     registry
+        .ldap
         .insert(
             "corp",
             russet_plugin_host::LdapConnection {
@@ -118,7 +120,9 @@ async fn waiting_costs_no_processor_time() {
     let plugin = LoadedPlugin::load(
         &engine(),
         &registry,
+        &Ports::memory(),
         PluginSource {
+            tenant: "default".into(),
             component: common::artifact("hostile").into(),
             settings: Some(mode("slow-ldap")),
             grants: common::hostile_grants(),
@@ -210,8 +214,10 @@ async fn every_call_has_a_place_in_the_pool_or_is_told_that_all_are_taken() {
 async fn load_handmade(component: Vec<u8>) -> Result<LoadedPlugin, LoadError> {
     LoadedPlugin::load(
         &engine(),
-        &LdapConnections::new(),
+        &Connections::default(),
+        &Ports::memory(),
         PluginSource {
+            tenant: "default".into(),
             component: component.into(),
             settings: None,
             grants: Grants::default(),

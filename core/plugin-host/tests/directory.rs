@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use common::{artifact, engine, grants, scope};
 use russet_hooks::{DirectoryRequest, DirectoryVerdict, HookSet, PluginFault, SignIn};
+use russet_plugin_host::ports::Ports;
 use russet_plugin_host::testing::{Slapd, SlapdOptions, Transport};
 use russet_plugin_host::{
-    LdapConfigError, LdapConnection, LdapConnections, Limits, LoadError, LoadedPlugin, PluginSource,
+    Connections, LdapConfigError, LdapConnection, LdapConnections, Limits, LoadError, LoadedPlugin, PluginSource,
 };
 use serde_json::json;
 
@@ -68,12 +69,14 @@ async fn slapd(tls: bool) -> Slapd {
 }
 
 async fn directory(connection: LdapConnection) -> LoadedPlugin {
-    let mut connections = LdapConnections::new();
-    connections.insert("corp", connection).unwrap();
+    let mut connections = Connections::default();
+    connections.ldap.insert("corp", connection).unwrap();
     LoadedPlugin::load(
         &engine(),
         &connections,
+        &Ports::memory(),
         PluginSource {
+            tenant: "default".into(),
             component: artifact("directory-ldap").into(),
             settings: Some(json!({"connection": "corp"})),
             grants: grants(&["log.write", "settings.get", "ldap.search", "ldap.bind"], &["corp"]),
@@ -207,8 +210,10 @@ async fn a_connection_that_broke_is_made_again() {
 async fn a_granted_connection_has_to_exist() {
     let loaded = LoadedPlugin::load(
         &engine(),
-        &LdapConnections::new(),
+        &Connections::default(),
+        &Ports::memory(),
         PluginSource {
+            tenant: "default".into(),
             component: artifact("hostile").into(),
             settings: Some(common::mode("allow")),
             grants: common::hostile_grants(),

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use common::{RENDERED, SilentDirectory, artifact, engine, grants, hostile_grants, label, mode, template_component};
 use russet_hooks::{FaultKind, GateVerdict, HookSource};
+use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{
-    InstallError, InstallRequest, InstalledState, LdapConnection, LdapConnections, Limits, LoadError, MemoryRevisions,
+    Connections, InstallError, InstallRequest, InstalledState, LdapConnection, Limits, LoadError, MemoryRevisions,
     NewRevision, PluginHost, PluginManager, PluginState, RevisionStore, SettingsError,
 };
 use serde_json::{Value, json};
@@ -37,6 +38,7 @@ impl Server {
                 Arc::new(PluginHost::new()),
                 Arc::clone(&store) as Arc<dyn RevisionStore>,
                 directory.connections(),
+                Ports::memory(),
                 Limits::default(),
             ),
             store,
@@ -89,18 +91,19 @@ async fn an_installed_plugin_answers() {
 #[tokio::test]
 async fn a_connection_is_for_its_tenants_only() {
     let directory = SilentDirectory::start();
-    let mut connections = LdapConnections::new();
+    let mut connections = Connections::default();
     let settings = LdapConnection {
         tenants: Some([TENANT.to_owned()].into()),
         ..directory.settings()
     };
-    connections.insert("corp", settings).unwrap();
+    connections.ldap.insert("corp", settings).unwrap();
     let store = Arc::new(MemoryRevisions::new([TENANT, "other"]));
     let manager = PluginManager::new(
         engine(),
         Arc::new(PluginHost::new()),
         store,
         connections,
+        Ports::memory(),
         Limits::default(),
     );
     let request = InstallRequest {
@@ -114,7 +117,7 @@ async fn a_connection_is_for_its_tenants_only() {
     assert!(
         matches!(
             &refused,
-            InstallError::Refused(LoadError::UnknownConnection { name, configured })
+            InstallError::Refused(LoadError::UnknownConnection { name, configured, .. })
                 if name == "corp" && configured.is_empty()
         ),
         "{refused}"

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use common::{SilentDirectory, artifact, engine, hostile_grants, label, scope};
 use russet_hooks::{Ask, EnrollmentGate, GateHook, GateVerdict, HookSet, HookSource, PluginFault};
+use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{InstallRequest, Limits, MemoryRevisions, PluginHost, PluginManager};
 use serde_json::json;
 
@@ -40,6 +41,7 @@ async fn every_request_sees_one_generation_and_none_fails() {
         Arc::clone(&host),
         Arc::new(MemoryRevisions::new(["default"])),
         directory.connections(),
+        Ports::memory(),
         Limits {
             wall_ms: 20_000,
             ..Limits::default()
@@ -99,6 +101,7 @@ async fn a_request_in_flight_ends_on_the_generation_it_pinned() {
         Arc::clone(&host),
         Arc::new(MemoryRevisions::new(["default"])),
         directory.connections(),
+        Ports::memory(),
         Limits::default(),
     );
     install(&manager, "old").await;
@@ -131,6 +134,7 @@ async fn native_gates_are_asked_beside_plugins_for_every_tenant() {
         Arc::clone(&host),
         Arc::new(MemoryRevisions::new(["default"])),
         directory.connections(),
+        Ports::memory(),
         Limits::default(),
     );
     install(&manager, "one").await;

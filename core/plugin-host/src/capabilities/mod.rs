@@ -17,6 +17,7 @@ mod secrets;
 mod settings;
 mod signer;
 mod trust;
+mod wasi;
 
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
@@ -25,15 +26,19 @@ pub use self::http::{
     HttpAuthentication, HttpConfigError, HttpConnection, HttpConnections, NameResolver, SystemResolver,
 };
 pub use self::ldap::{LdapConfigError, LdapConnection, LdapConnections};
-pub(crate) use self::log::one_line;
+pub(crate) use self::log::{LogLines, one_line};
 pub use self::trust::TrustError;
+pub(crate) use self::wasi::Wasi;
 use crate::Grants;
 use crate::bindings::russet::plugin as wit;
 use crate::state::CallState;
 
-/// A linker with the granted functions.
-pub(crate) fn linker(engine: &Engine, grants: &Grants) -> wasmtime::Result<Linker<CallState>> {
+/// A linker with the granted functions, and with WASI for components that import it.
+pub(crate) fn linker(engine: &Engine, grants: &Grants, wasi: bool) -> wasmtime::Result<Linker<CallState>> {
     let mut linker = Linker::new(engine);
+    if wasi {
+        wasi::link(&mut linker)?;
+    }
     wit::context::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     if grants.allows("log.write") {
         wit::log::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;

@@ -10,8 +10,9 @@ use std::time::Duration;
 use russet_hooks::{
     Device, EnrollmentMethod, EnrollmentRequest, GateStage, GateVerdict, HookSet, Ownership, PluginFault, Scope,
 };
+use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{
-    ConnectionGrants, EngineConfig, Grants, LdapConnection, LdapConnections, Limits, LoadedPlugin, PluginEngine,
+    ConnectionGrants, Connections, EngineConfig, Grants, LdapConnection, Limits, LoadedPlugin, PluginEngine,
     PluginSource,
 };
 use serde_json::{Value, json};
@@ -35,6 +36,7 @@ pub fn grants(capabilities: &[&str], ldap: &[&str]) -> Grants {
         capabilities: capabilities.iter().map(|name| (*name).to_owned()).collect(),
         connections: ConnectionGrants {
             ldap: ldap.iter().map(|name| (*name).to_owned()).collect(),
+            ..ConnectionGrants::default()
         },
     }
 }
@@ -62,9 +64,9 @@ impl SilentDirectory {
         }
     }
 
-    pub fn connections(&self) -> LdapConnections {
-        let mut connections = LdapConnections::new();
-        connections.insert("corp", self.settings()).unwrap();
+    pub fn connections(&self) -> Connections {
+        let mut connections = Connections::default();
+        connections.ldap.insert("corp", self.settings()).unwrap();
         connections
     }
 }
@@ -75,7 +77,9 @@ pub async fn hostile(engine: &PluginEngine, settings: Value, limits: Limits) -> 
     let plugin = LoadedPlugin::load(
         engine,
         &directory.connections(),
+        &Ports::memory(),
         PluginSource {
+            tenant: "default".into(),
             component: artifact("hostile").into(),
             settings: Some(settings),
             grants: hostile_grants(),
@@ -104,6 +108,7 @@ pub fn request(serial: &str) -> EnrollmentRequest {
         },
         person: None,
         can_request_software_update: true,
+        replaces: None,
     }
 }
 
