@@ -1,11 +1,13 @@
 //! The command channel: a report is stored, and the next command goes out.
 
 use jiff::{SignedDuration, Timestamp};
+use russet_hooks::CommandStage;
 use russet_protocol::connect::command_envelope;
-use russet_protocol::{Limits, Report, ReportStatus, codec};
+use russet_protocol::{Limits, Report, ReportStatus, codec, plist};
 use russet_store::{Delivery, EnrollmentId, Poll, ReportWrite, Reported, StoreError};
 use uuid::Uuid;
 
+use crate::commands::{PolicyAsk, PolicyVerdict, requester};
 use crate::installation::CannotDeliver;
 use crate::{DeviceAnswer, DeviceError, DeviceIdentity, Engine, Request};
 
@@ -56,8 +58,9 @@ impl Engine {
                 return Ok(DeviceAnswer::Empty);
             };
             match self.deliver(request, enrollment, &delivery, now).await? {
-                Ok(body) => return Ok(DeviceAnswer::Plist(body)),
-                Err(CannotDeliver(reason)) => {
+                Made::Command(body) => return Ok(DeviceAnswer::Plist(body)),
+                Made::Settled => {}
+                Made::Waits(reason) => {
                     tracing::warn!(command.uuid = %delivery.uuid, reason, "a delivery waits");
                     let again = now.checked_add(DEFERRED).unwrap_or(Timestamp::MAX);
                     match self.inner.store.defer(delivery.entry, &reason, again).await {
@@ -89,16 +92,92 @@ impl Engine {
         enrollment: EnrollmentId,
         delivery: &Delivery,
         now: Timestamp,
-    ) -> Result<Result<Vec<u8>, CannotDeliver>, DeviceError> {
+    ) -> Result<Made, DeviceError> {
         // Written by this server, so only damage makes it unreadable; the other commands still go out.
         let Ok(mut command) = codec::decode(&delivery.payload, &Limits::default()) else {
-            return Ok(Err(CannotDeliver("the stored command does not read".to_owned())));
+            return Ok(Made::Waits("the stored command does not read".to_owned()));
         };
-        if let Err(reason) = self.complete(request, enrollment, delivery, &mut command, now).await? {
-            return Ok(Err(reason));
+        if let Err(CannotDeliver(reason)) = self.complete(request, enrollment, delivery, &mut command, now).await? {
+            return Ok(Made::Waits(reason));
         }
-        Ok(Ok(command_envelope(&wire_uuid(delivery.uuid), &command)))
+        if request.hooks.has_command_policy() {
+            match self.sending(request, enrollment, delivery, &command, now).await? {
+                Sending::AsItIs => {}
+                Sending::Instead(other) => command = other,
+                Sending::Not(made) => return Ok(made),
+            }
+        }
+        Ok(Made::Command(command_envelope(&wire_uuid(delivery.uuid), &command)))
     }
+
+    /// Asks the command policies whether a command may go to this device, and does what they say if it may not.
+    async fn sending(
+        &self,
+        request: &Request,
+        enrollment: EnrollmentId,
+        delivery: &Delivery,
+        command: &plist::Dictionary,
+        now: Timestamp,
+    ) -> Result<Sending, DeviceError> {
+        let ask = PolicyAsk {
+            stage: CommandStage::Send,
+            uuid: delivery.uuid,
+            request_type: &delivery.request_type,
+            command,
+            requester: requester(delivery.origin, delivery.created_by.clone()),
+            approved_by: delivery.approved_by.clone(),
+            targets: 1,
+            device: self.device_and_person(request, enrollment).await?,
+        };
+        let (verdict, decisions) = self.ask_policies(request, ask).await;
+        let decisions = self.decided(request, decisions, Some(enrollment)).await?;
+        let (store, tenant) = (&self.inner.store, request.tenant.id);
+        Ok(match verdict {
+            PolicyVerdict::Held(hold) => {
+                tracing::info!(command.uuid = %delivery.uuid, reason = %hold.reason, "a policy holds a delivery");
+                store
+                    .hold_delivery(tenant, delivery.entry, hold, decisions, now)
+                    .await?;
+                Sending::Not(Made::Settled)
+            }
+            PolicyVerdict::Denied { reason, message } => {
+                tracing::info!(command.uuid = %delivery.uuid, reason, "a policy denies a delivery");
+                store
+                    .deny_delivery(tenant, delivery.entry, &message, decisions, now)
+                    .await?;
+                Sending::Not(Made::Settled)
+            }
+            PolicyVerdict::Undecided(why) => {
+                store.record_decisions(tenant, decisions, now).await?;
+                Sending::Not(Made::Waits(why))
+            }
+            PolicyVerdict::Unchanged => {
+                store.record_decisions(tenant, decisions, now).await?;
+                Sending::AsItIs
+            }
+            PolicyVerdict::Replaced(other) => {
+                store.record_decisions(tenant, decisions, now).await?;
+                Sending::Instead(other)
+            }
+        })
+    }
+}
+
+/// What came of a delivery.
+enum Made {
+    /// What the device is sent.
+    Command(Vec<u8>),
+    /// It can not be made now, for this reason.
+    Waits(String),
+    /// A policy did not let it go, and that is written down.
+    Settled,
+}
+
+/// What policies say about a delivery.
+enum Sending {
+    AsItIs,
+    Instead(plist::Dictionary),
+    Not(Made),
 }
 
 /// How command UUIDs are spelled on the wire.

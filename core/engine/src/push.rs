@@ -1,4 +1,4 @@
-//! Pushes: certificates per tenant, and the dispatcher that empties the outbox.
+//! Pushes: the dispatcher that empties the outbox.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -13,76 +13,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Engine, EngineError, TenantRef};
-
-/// A push certificate, without its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushCertificateInfo {
-    /// The topic that devices listen on.
-    pub topic: String,
-    /// Since when it is good.
-    pub not_before: Timestamp,
-    /// Until when it is good. Renew it with the same Apple account, or every device is lost.
-    pub not_after: Timestamp,
-}
+use crate::Engine;
 
 impl Engine {
-    /// Stores a tenant's push certificate and key.
-    ///
-    /// # Errors
-    ///
-    /// [`EngineError::PushCertificate`] says what is wrong with it.
-    pub async fn put_push_certificate(
-        &self,
-        tenant: &TenantRef,
-        certificate_pem: &str,
-        key_pem: &str,
-        now: Timestamp,
-    ) -> Result<PushCertificateInfo, EngineError> {
-        let certificate = PushCertificate::from_pem(certificate_pem.as_bytes(), key_pem.as_bytes())?;
-        if certificate.not_after() <= now {
-            return Err(EngineError::invalid(format!(
-                "the push certificate expired at {}; renew it with the same Apple account",
-                certificate.not_after()
-            )));
-        }
-        let subject = russet_pki::Certificate::from_pem(certificate_pem)
-            .map_err(|error| EngineError::invalid(error.to_string()))?
-            .subject()
-            .to_owned();
-        let stored = russet_store::PushCertificate {
-            topic: certificate.topic().to_owned(),
-            certificate: certificate_pem.as_bytes().to_vec(),
-            subject,
-            not_after: certificate.not_after(),
-            updated_at: now,
-        };
-        self.inner
-            .store
-            .put_push_certificate(tenant.id, stored, key_pem.as_bytes())
-            .await?;
-        Ok(PushCertificateInfo {
-            topic: certificate.topic().to_owned(),
-            not_before: certificate.not_before(),
-            not_after: certificate.not_after(),
-        })
-    }
-
-    /// The topic for new enrollments: that of the certificate which lives longest.
-    pub(crate) async fn topic(
-        &self,
-        tenant: &TenantRef,
-        now: Timestamp,
-    ) -> Result<Option<String>, russet_store::StoreError> {
-        let certificates = self.inner.store.push_certificates(tenant.id).await?;
-        let good = certificates
-            .into_iter()
-            .filter(|certificate| certificate.not_after > now);
-        Ok(good
-            .max_by_key(|certificate| certificate.not_after)
-            .map(|certificate| certificate.topic))
-    }
-
     /// Makes the dispatcher of this process. Run it in a task of its own.
     pub fn push_dispatcher(&self) -> PushDispatcher {
         PushDispatcher {
@@ -116,20 +49,32 @@ impl PushDispatcher {
         let settings = &this.engine.inner.settings.push;
         let batch = usize::try_from(settings.batch).unwrap_or(usize::MAX).max(1);
         let mut sending = JoinSet::new();
+        let mut pace = settings.per_second.map(Pace::new);
         while !cancel.is_cancelled() {
             // Registered before the outbox is read, so that no announcement is missed in between.
             let mut announced = pin!(signal.notified());
-            let room = batch.saturating_sub(sending.len());
+            let mut room = batch.saturating_sub(sending.len());
+            if let Some(pace) = &mut pace {
+                room = room.min(pace.allowed(Instant::now()));
+            }
             let taken = this.claim(room).await.unwrap_or_else(|error| {
                 tracing::error!(error = %error, "the push outbox cannot be read");
                 Vec::new()
             });
             let more = taken.len() >= room;
+            if let Some(pace) = &mut pace {
+                pace.took(taken.len());
+            }
             for job in taken {
                 let this = Arc::clone(&this);
                 sending.spawn(async move { this.send(job).await });
             }
             let mut look = Instant::now() + this.until_next_due().await;
+            // As fast as the pace allows, what is left is taken in small lots.
+            let paced = pace.is_some();
+            if paced && more {
+                look = Instant::now() + Pace::STEP;
+            }
             loop {
                 let room = sending.len() < batch;
                 tokio::select! {
@@ -137,11 +82,11 @@ impl PushDispatcher {
                         if let Some(retry) = settled(sent) {
                             look = look.min(Instant::now() + retry);
                         }
-                        if more && sending.len() <= batch / 2 {
+                        if more && !paced && sending.len() <= batch / 2 {
                             break;
                         }
                     }
-                    () = &mut announced, if room => break,
+                    () = &mut announced, if room && !(paced && more) => break,
                     () = tokio::time::sleep_until(look), if room => break,
                     () = cancel.cancelled() => break,
                 }
@@ -185,7 +130,8 @@ impl PushDispatcher {
             None => {
                 tracing::warn!(push.topic = %job.topic, "no push certificate for this topic; the push waits");
                 let retry = self.engine.inner.settings.push.retry_longest;
-                store.push_retry(&job, later(Timestamp::now(), retry)).await?;
+                let now = Timestamp::now();
+                store.push_retry(&job, later(now, retry), now).await?;
                 return Ok(Some(retry));
             }
         };
@@ -203,7 +149,7 @@ impl PushDispatcher {
                 };
                 let wait = self.backoff(job.attempts).max(after.unwrap_or_default());
                 tracing::warn!(enrollment.id = %job.enrollment, error = %error, retry_in = ?wait, "a push failed");
-                store.push_retry(&job, later(now, wait)).await?;
+                store.push_retry(&job, later(now, wait), now).await?;
                 return Ok(Some(wait));
             }
         }
@@ -257,6 +203,50 @@ impl PushDispatcher {
     }
 }
 
+/// Spreads pushes over time: so many a second, none saved up for later than the next step.
+#[derive(Debug)]
+struct Pace {
+    per_second: f64,
+    /// How many may be sent now.
+    left: f64,
+    at: Option<Instant>,
+}
+
+impl Pace {
+    /// How often to look again while more is due than may be sent.
+    const STEP: Duration = Duration::from_millis(100);
+
+    fn new(per_second: u32) -> Self {
+        Self {
+            per_second: f64::from(per_second.max(1)),
+            left: 0.0,
+            at: None,
+        }
+    }
+
+    fn allowed(&mut self, now: Instant) -> usize {
+        // At a slow pace it takes longer than a step to save up for one.
+        let most = (self.per_second * Self::STEP.as_secs_f64()).max(1.0);
+        self.left = match self.at {
+            None => most,
+            Some(at) => (self.left + now.duration_since(at).as_secs_f64() * self.per_second).min(most),
+        };
+        self.at = Some(now);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "never negative, and at most a tenth of a u32"
+        )]
+        let allowed = self.left as usize;
+        allowed
+    }
+
+    fn took(&mut self, number: usize) {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        self.left = (self.left - f64::from(number)).max(0.0);
+    }
+}
+
 /// How long until a push is to be tried again, if it is. What went wrong is logged.
 fn settled(sent: Result<Result<Option<Duration>, russet_store::StoreError>, JoinError>) -> Option<Duration> {
     // Either way the lease runs out, and the push is sent again: APNs keeps only the last.
@@ -278,4 +268,36 @@ fn later(now: Timestamp, wait: Duration) -> Timestamp {
         .ok()
         .and_then(|wait| now.checked_add(wait).ok())
         .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pushes_are_spread_over_time() {
+        let mut pace = Pace::new(50);
+        let start = Instant::now();
+        let mut sent = 0;
+        for _ in 0..100 {
+            let allowed = pace.allowed(Instant::now());
+            pace.took(allowed);
+            sent += allowed;
+            tokio::time::advance(Pace::STEP).await;
+        }
+        assert_eq!((sent, start.elapsed().as_secs()), (500, 10));
+        // What was not used while nothing was due is not made up for.
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(pace.allowed(Instant::now()), 5);
+
+        let mut slow = Pace::new(2);
+        let mut sent = 0;
+        for _ in 0..100 {
+            let allowed = slow.allowed(Instant::now());
+            slow.took(allowed);
+            sent += allowed;
+            tokio::time::advance(Pace::STEP).await;
+        }
+        assert!((19..=21).contains(&sent), "{sent}");
+    }
 }

@@ -20,6 +20,8 @@ const ADMIN: &str = "admin";
 pub struct Administrator {
     /// The name of the token.
     pub name: String,
+    /// Its row: two tokens may have the same name.
+    pub token: ApiTokenId,
     /// The tenant that the token is good for; `None` is the whole server.
     pub tenant: Option<russet_store::TenantId>,
 }
@@ -66,6 +68,7 @@ impl Engine {
         let digest = fingerprint::sha256(token.as_bytes());
         let found = self.inner.store.find_api_token(&digest).await?;
         Ok(found.map(|token| Administrator {
+            token: token.id,
             name: token.name,
             tenant: token.tenant,
         }))

@@ -4,7 +4,7 @@
 
 mod support;
 
-use russet_engine::{CommandSource, DeviceAnswer, DeviceError, EngineError, EnqueueRequest, NewProfile};
+use russet_engine::{Audience, CommandSource, DeviceAnswer, DeviceError, EngineError, EnqueueRequest, NewProfile};
 use russet_hooks::{EscrowVerdict, FaultKind};
 use russet_pki::SignaturePolicy;
 use russet_pki::cms;
@@ -86,11 +86,12 @@ async fn a_wrong_command_or_device_queues_nothing_and_says_why() {
     let device = world.enrolled("C02A").await;
     let ask = |source, devices: &[&str]| EnqueueRequest {
         source,
-        devices: devices.iter().map(|&device| device.to_owned()).collect(),
+        audience: Audience::Devices(devices.iter().map(|&device| device.to_owned()).collect()),
         priority: 0,
         not_before: None,
         expires_at: None,
-        created_by: "test".into(),
+        pace: None,
+        administrator: support::administrator("test", 1),
     };
     let request = world.request().await;
     let wrong = CommandSource::Json(json!({"RequestType": "DeviceLock", "Mesage": "x", "PIN": 1}));

@@ -89,6 +89,8 @@ async fn pushes_go_on_when_there_are_fewer_connections_than_pushes() {
     let settings = EngineSettings {
         enrollment: support::settings(),
         push,
+        queue: russet_engine::settings::QueueSettings::default(),
+        work: russet_engine::settings::WorkSettings::default(),
         hook_budget: Duration::from_secs(5),
     };
     let now = Timestamp::now();

@@ -17,12 +17,13 @@ use russet_engine::settings::{
     EnrollmentSettings, MachineInfoTrust, OnEnrollment, ProfileSigning, PushSettings, WithoutGate,
 };
 use russet_engine::{
-    CommandSource, DeviceAnswer, DeviceError, Engine, EngineSettings, EnqueueRequest, ProfileRefusal, ProfileRequest,
-    ProfileSource, Request,
+    Administrator, CommandSource, DeviceAnswer, DeviceError, Engine, EngineSettings, EnqueueRequest, ProfileRefusal,
+    ProfileRequest, ProfileSource, Request,
 };
 use russet_hooks::{
-    Ask, EnrollmentGate, EscrowHook, EscrowPolicy, EscrowVerdict, FaultKind, FixedHooks, GateHook, GateVerdict,
-    HookSet, HookSource, PluginFault, ProfileTemplate, RenderedProfile, SignIn, TemplateHook,
+    Ask, DeclarationPlanner, EnrollmentGate, EscrowHook, EscrowPolicy, EscrowRequest, EscrowVerdict, FaultKind,
+    FixedHooks, GateHook, GateVerdict, HookSet, HookSource, PlanRequest, PlannedDeclaration, PlannerHook, PluginFault,
+    ProfileTemplate, RenderedProfile, SignIn, TemplateHook,
 };
 use russet_pki::cms::{self, ContentCipher, Signer};
 use russet_pki::csr::CertificateRequest;
@@ -43,6 +44,9 @@ pub struct Script {
     pub gate: Mutex<Option<Result<GateVerdict, FaultKind>>>,
     pub asked: Mutex<Vec<russet_hooks::EnrollmentRequest>>,
     pub escrow: Mutex<Option<Result<EscrowVerdict, FaultKind>>>,
+    pub escrow_asked: Mutex<Vec<EscrowRequest>>,
+    pub plan: Mutex<Option<Result<Vec<PlannedDeclaration>, FaultKind>>>,
+    pub plan_asked: Mutex<Vec<PlanRequest>>,
     pub template: Mutex<Option<Result<String, FaultKind>>>,
     /// A command that is taken back while its profile is rendered.
     pub take_back: Mutex<Option<(Store, uuid::Uuid, Timestamp)>>,
@@ -67,7 +71,8 @@ impl EnrollmentGate for Scripted {
 
 #[async_trait]
 impl EscrowPolicy for Scripted {
-    async fn decide(&self, _: &Ask<EscrowHook>) -> Result<EscrowVerdict, PluginFault> {
+    async fn decide(&self, ask: &Ask<EscrowHook>) -> Result<EscrowVerdict, PluginFault> {
+        self.0.escrow_asked.lock().unwrap().push((*ask.request).clone());
         let answer = self
             .0
             .escrow
@@ -76,6 +81,15 @@ impl EscrowPolicy for Scripted {
             .clone()
             .unwrap_or(Ok(EscrowVerdict::Allow));
         answer.map_err(|kind| PluginFault::new("policy", kind, "scripted"))
+    }
+}
+
+#[async_trait]
+impl DeclarationPlanner for Scripted {
+    async fn plan(&self, ask: &Ask<PlannerHook>) -> Result<Vec<PlannedDeclaration>, PluginFault> {
+        self.0.plan_asked.lock().unwrap().push((*ask.request).clone());
+        let answer = self.0.plan.lock().unwrap().clone().unwrap_or(Ok(Vec::new()));
+        answer.map_err(|kind| PluginFault::new("planner", kind, "scripted"))
     }
 }
 
@@ -134,6 +148,7 @@ impl World {
             .gate("gate", Scripted(Arc::clone(&script)))
             .escrow_policy("policy", Scripted(Arc::clone(&script)))
             .template("template", Scripted(Arc::clone(&script)))
+            .planner("planner", Scripted(Arc::clone(&script)))
             .build();
         Self::with(settings(), hooks, script).await
     }
@@ -147,6 +162,8 @@ impl World {
         let settings = EngineSettings {
             enrollment,
             push: PushSettings::new(Endpoint::new("localhost", 9, Roots::Custom(Vec::new()))),
+            queue: russet_engine::settings::QueueSettings::default(),
+            work: russet_engine::settings::WorkSettings::default(),
             hook_budget: Duration::from_secs(5),
         };
         let now = Timestamp::now();
@@ -275,18 +292,50 @@ impl World {
     pub async fn enqueue(&self, device: &Device, source: CommandSource) -> String {
         let ask = EnqueueRequest {
             source,
-            devices: vec![device.serial.clone()],
+            audience: Audience::Devices(vec![device.serial.clone()]),
             priority: 0,
             not_before: None,
             expires_at: None,
-            created_by: "test".into(),
+            pace: None,
+            administrator: administrator("test", 1),
         };
         let report = self.engine.enqueue(&self.request().await, ask, self.now).await.unwrap();
         report.command_uuid.to_string().to_uppercase()
     }
 
+    /// One request of declarative management; the answer's JSON, if it has one.
+    pub async fn declarative(&self, device: &Device, endpoint: &str, data: Option<serde_json::Value>) -> DeviceAnswer {
+        let mut fields = vec![
+            ("MessageType", "DeclarativeManagement".into()),
+            ("Endpoint", endpoint.into()),
+        ];
+        if let Some(data) = data {
+            fields.push(("Data", plist::Value::Data(data.to_string().into_bytes())));
+        }
+        self.send(device, device.message(&fields)).await.unwrap()
+    }
+
+    /// Makes every plan that is due.
+    pub async fn make_plans(&self) {
+        while self.engine.make_due_plans(self.now).await.unwrap() > 0 {}
+    }
+
+    pub async fn key_of(&self, device: &Device) -> russet_store::EnrollmentId {
+        let tenant = self.engine.tenant("default").await.unwrap();
+        self.engine.device(&tenant, &device.serial).await.unwrap().id
+    }
+
     pub fn allow_again(&self) {
         *self.script.gate.lock().unwrap() = None;
+    }
+}
+
+/// An administrator with a token of this number.
+pub fn administrator(name: &str, token: i64) -> Administrator {
+    Administrator {
+        name: name.into(),
+        token: russet_store::ApiTokenId(token),
+        tenant: None,
     }
 }
 
@@ -348,6 +397,15 @@ pub fn challenge_of(profile: &[u8]) -> String {
         .find_map(plist::Value::as_string)
         .unwrap()
         .to_owned()
+}
+
+/// An administrator.
+pub fn ada() -> Administrator {
+    Administrator {
+        name: "ada".into(),
+        token: russet_store::ApiTokenId(1),
+        tenant: None,
+    }
 }
 
 pub fn device_information() -> CommandSource {

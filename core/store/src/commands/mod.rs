@@ -50,6 +50,17 @@ words! {
     }
 }
 
+impl EntryState {
+    /// Whether nothing more will happen to the entry, but for a late answer.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::Acknowledged | Self::Failed | Self::Expired | Self::Cancelled
+        )
+    }
+}
+
 words! {
     /// `Status` of a report.
     ReportStatus {
