@@ -166,8 +166,14 @@ impl From<EngineError> for Failure {
             EngineError::NotFound(what) => Self::not_found(what),
             EngineError::Invalid { message, details } => Self::invalid(message).details(details),
             EngineError::Refused(_) => Self::new(StatusCode::FORBIDDEN, "refused", message),
+            // The reason is a policy's word: as a detail it is never mistaken for one of this server's codes.
+            EngineError::Denied { reason, message } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "denied", message).details(vec![reason])
+            }
+            EngineError::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", message),
             EngineError::Undecided => Self::new(StatusCode::SERVICE_UNAVAILABLE, "undecided", message),
             EngineError::PushCertificate(_) => Self::invalid(message),
+            EngineError::OtherTopic { .. } => Self::new(StatusCode::CONFLICT, "other-topic", message),
             EngineError::Store(error) => store_failed(error),
             other => Self::unavailable("the server cannot do this now; try again later").caused_by(other),
         }

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
-use russet_engine::store::{EnrollmentFilter, EnrollmentRecord, EnrollmentState};
+use russet_engine::store::{EnrollmentFilter, EnrollmentRecord, EnrollmentState, OpenCounts};
 use russet_hooks::{EscrowKind, Person};
 use russet_protocol::Channel;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::auth::AtTenant;
-use super::commands::EntryView;
+use super::commands::{Cancelled, EntryView};
 use super::input::{self, Named, Params};
 use super::page::{List, Paging};
 use crate::Api;
@@ -30,6 +30,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/devices/{id}", get(show))
         .route("/devices/{id}/commands", get(commands))
         .route("/devices/{id}/push", post(push))
+        .route("/devices/{id}/flush", post(flush))
         .route("/devices/{id}/person", put(assign))
         .route("/devices/{id}/escrow/{kind}", get(release))
 }
@@ -158,8 +159,24 @@ struct Id {
     id: String,
 }
 
-async fn show(State(api): State<Api>, at: AtTenant, Named(Id { id }): Named<Id>) -> Result<Json<DeviceView>, Failure> {
-    Ok(Json(api.engine.device(&at.tenant, &id).await?.into()))
+/// A device with its queue in numbers.
+#[derive(Debug, Serialize)]
+struct DeviceWithQueue {
+    #[serde(flatten)]
+    device: DeviceView,
+    /// How many open commands are in which state.
+    queue: OpenCounts,
+}
+
+async fn show(
+    State(api): State<Api>,
+    at: AtTenant,
+    Named(Id { id }): Named<Id>,
+) -> Result<Json<DeviceWithQueue>, Failure> {
+    let device = api.engine.device(&at.tenant, &id).await?;
+    let queue = api.engine.store().open_counts(device.id).await?;
+    let device = device.into();
+    Ok(Json(DeviceWithQueue { device, queue }))
 }
 
 async fn commands(
@@ -182,6 +199,29 @@ async fn push(State(api): State<Api>, at: AtTenant, Named(Id { id }): Named<Id>)
     api.engine.push(&at.tenant, &id, Timestamp::now()).await?;
     // It is in the outbox; when the device comes is up to Apple and to the device.
     Ok(StatusCode::ACCEPTED)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flush {
+    /// Only commands of this request type.
+    #[serde(default)]
+    request_type: Option<String>,
+}
+
+async fn flush(
+    State(api): State<Api>,
+    at: AtTenant,
+    Named(Id { id }): Named<Id>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Cancelled>, Failure> {
+    let Flush { request_type } = input::json_or_nothing(&api, &headers, body).await?;
+    let cancelled = api
+        .engine
+        .flush_queue(&at.tenant, &id, request_type, Timestamp::now())
+        .await?;
+    Ok(Json(Cancelled { cancelled }))
 }
 
 #[derive(Deserialize)]

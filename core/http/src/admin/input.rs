@@ -38,6 +38,22 @@ pub(super) async fn json<T: DeserializeOwned>(api: &Api, headers: &HeaderMap, bo
     parse(&read(api, body).await?)
 }
 
+/// Reads an ordinary body that is JSON, or none at all.
+pub(super) async fn json_or_nothing<T: DeserializeOwned + Default>(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Failure> {
+    let body = read(api, body).await?;
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    if !is_json(headers) {
+        return Err(unsupported("send JSON, as Content-Type: application/json"));
+    }
+    parse(&body)
+}
+
 /// Reads JSON; what is wrong is said with its line and column, without its content.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(json)

@@ -8,11 +8,13 @@ mod certificates;
 mod commands;
 mod decisions;
 mod devices;
+mod groups;
 mod input;
 mod page;
 mod people;
 mod plugins;
 mod profiles;
+mod publishers;
 mod push_certificates;
 mod tenants;
 mod tokens;
@@ -27,9 +29,11 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(commands::routes())
         .merge(decisions::routes())
         .merge(devices::routes())
+        .merge(groups::routes())
         .merge(people::routes())
         .merge(plugins::routes())
         .merge(profiles::routes())
+        .merge(publishers::routes())
         .merge(push_certificates::routes());
     Router::new()
         .merge(tenants::routes())
