@@ -87,6 +87,7 @@ pub struct PluginEngine {
 struct Shared {
     engine: Engine,
     permits: Arc<Semaphore>,
+    concurrent_calls: u32,
     max_memory_bytes: usize,
     /// How many components are compiled at once: each compilation uses several threads of its own.
     compilers: Semaphore,
@@ -123,6 +124,7 @@ impl PluginEngine {
             shared: Arc::new(Shared {
                 engine,
                 permits: Arc::new(Semaphore::new(config.concurrent_calls as usize)),
+                concurrent_calls: config.concurrent_calls,
                 max_memory_bytes: config.max_memory_bytes,
                 compilers: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
                 compiled: Mutex::default(),
@@ -153,7 +155,7 @@ impl PluginEngine {
                     .map_err(|error| error.to_string())?;
                 let engine = self.shared.engine.clone();
                 let component = Arc::clone(component);
-                let work = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &component));
+                let work = tokio::task::spawn_blocking(move || Component::from_binary(&engine, crate::package::without_signatures(&component)));
                 match tokio::time::timeout(COMPILE_TIME, work).await {
                     Ok(Ok(Ok(component))) => Ok(component),
                     Ok(Ok(Err(error))) => Err(format!("{error:#}")),
@@ -175,6 +177,11 @@ impl PluginEngine {
         let compiled = Arc::new(Compiled::new());
         known.insert(digest.to_owned(), Arc::downgrade(&compiled));
         compiled
+    }
+
+    /// How many calls may run at once in the whole process.
+    pub(crate) fn concurrent_calls(&self) -> u32 {
+        self.shared.concurrent_calls
     }
 
     /// A place in the pool, if one is free and nobody waits for it.

@@ -36,6 +36,7 @@ mod plugin;
 pub mod ports;
 mod prepared;
 mod revisions;
+mod rollout;
 mod settings;
 mod state;
 #[cfg(feature = "testing")]
@@ -46,13 +47,16 @@ pub use capabilities::{
     LdapConnections, NameResolver, SystemResolver, TrustError,
 };
 pub use engine::{EngineConfig, EngineError, PluginEngine};
-pub use grants::{ConnectionGrants, GrantError, Grants, MissingGrant};
+/// A network of addresses that an HTTP connection may go to although it is not public.
+pub use ipnet::IpNet;
+pub use grants::{ConnectionGrants, GrantError, Grants, LimitGrants, MissingGrant};
 pub use host::{ActivePlugin, PluginHost, UnusablePlugin};
 pub use inspect::{InspectError, Inspection, MAX_COMPONENT, inspect};
 pub use limits::Limits;
 pub use manager::{
-    InstallError, InstallReport, InstallRequest, InstalledState, LoadFailure, LoadReport, PendingRevision,
-    PluginManager, PluginState, PluginStatus,
+    GrantRequest, InstallError, InstallReport, InstallRequest, InstalledState, ListDiff, LoadFailure, LoadReport,
+    NodeStatus, OpenRollout, PendingRevision, PluginManager, PluginState, PluginStatus, PromoteRequest, Promoted,
+    RevisionDiff, RevisionSummary, RolloutError, RolloutRequest, RolloutStatus, Staging,
 };
 pub use manifest::{
     CAPABILITIES, MANIFEST_SECTION, Manifest, ManifestError, ManifestSchedule, component_digest, is_plugin_name,
@@ -60,6 +64,11 @@ pub use manifest::{
 pub use memory_store::MemoryRevisions;
 pub use plugin::{LoadError, LoadedPlugin, PluginSource, revision_digest};
 pub use revisions::{
-    ActiveRevisions, NewRevision, RevisionState, RevisionStore, RevisionStoreError, StoredPlugin, StoredRevision,
+    Activation, ActiveRevisions, Actor, NewRevision, Quarantined, RevisionEvent, RevisionState, RevisionStore,
+    RevisionStoreError, StoredPlugin, StoredRevision,
+};
+pub use rollout::{
+    BreakerSettings, Calls, ComparisonReport, Counted, CountedByNode, Difference, GateFailure, Gates, NewRollout, Node,
+    RolloutPhase, RolloutStore, Sample, StagedRollout, StoredRollout,
 };
 pub use settings::{SettingsError, SettingsProblem, check_settings};

@@ -1,28 +1,32 @@
-//! Revisions in memory: for tests, and for servers that install their plugins at each start.
+//! Revisions in memory: for tests, and for servers that install their plugins at each start. What it promises is what the
+//! database's store promises; the tests of the manager run on both.
+
+mod rollouts;
+mod tenant;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::Instant;
+use uuid::Uuid;
 
+use self::tenant::Tenant;
 use crate::revisions::{
-    ActiveRevisions, NewRevision, RevisionState, RevisionStore, RevisionStoreError, StoredPlugin, StoredRevision,
+    Activation, ActiveRevisions, Actor, NewRevision, Quarantined, RevisionEvent, RevisionState, RevisionStore,
+    RevisionStoreError, StoredPlugin, StoredRevision,
 };
+use crate::rollout::Node;
 
 /// A [`RevisionStore`] that forgets everything at the end of the process. It knows the tenants it is told of.
 #[derive(Debug, Default)]
 pub struct MemoryRevisions {
     tenants: Mutex<BTreeMap<String, Tenant>>,
-}
-
-#[derive(Debug, Default)]
-struct Tenant {
-    generation: u64,
-    next: i64,
-    plugins: Vec<StoredPlugin>,
-    revisions: Vec<StoredRevision>,
-    components: BTreeMap<String, Arc<[u8]>>,
+    nodes: Mutex<BTreeMap<Uuid, Node>>,
+    leases: Mutex<BTreeMap<String, (Uuid, Instant)>>,
 }
 
 impl MemoryRevisions {
@@ -35,12 +39,13 @@ impl MemoryRevisions {
                     .map(|name| (name.into(), Tenant::default()))
                     .collect(),
             ),
+            ..Self::default()
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Tenant>> {
+    fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
         // Nothing panics while it is held, and if it did the map would still be whole.
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+        what.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<R>(
@@ -48,38 +53,16 @@ impl MemoryRevisions {
         tenant: &str,
         act: impl FnOnce(&mut Tenant) -> Result<R, RevisionStoreError>,
     ) -> Result<R, RevisionStoreError> {
-        act(self
-            .lock()
+        act(Self::lock(&self.tenants)
             .get_mut(tenant)
             .ok_or(RevisionStoreError::NotFound("tenant"))?)
-    }
-}
-
-impl Tenant {
-    fn change(&mut self) -> u64 {
-        self.generation += 1;
-        self.generation
-    }
-
-    fn position(&self, plugin: &str) -> Option<i64> {
-        self.plugins
-            .iter()
-            .find(|known| known.name == plugin)
-            .map(|known| known.position)
-    }
-
-    fn positioned(&self, revision: &StoredRevision) -> StoredRevision {
-        StoredRevision {
-            position: self.position(&revision.plugin).unwrap_or_default(),
-            ..revision.clone()
-        }
     }
 }
 
 #[async_trait]
 impl RevisionStore for MemoryRevisions {
     async fn tenants(&self) -> Result<Vec<String>, RevisionStoreError> {
-        Ok(self.lock().keys().cloned().collect())
+        Ok(Self::lock(&self.tenants).keys().cloned().collect())
     }
 
     async fn generation(&self, tenant: &str) -> Result<u64, RevisionStoreError> {
@@ -87,19 +70,7 @@ impl RevisionStore for MemoryRevisions {
     }
 
     async fn active(&self, tenant: &str) -> Result<ActiveRevisions, RevisionStoreError> {
-        self.with(tenant, |tenant| {
-            let mut revisions: Vec<StoredRevision> = tenant
-                .revisions
-                .iter()
-                .filter(|revision| revision.state == RevisionState::Active)
-                .map(|revision| tenant.positioned(revision))
-                .collect();
-            revisions.sort_by_key(|revision| (revision.position, revision.plugin.clone()));
-            Ok(ActiveRevisions {
-                generation: tenant.generation,
-                revisions,
-            })
-        })
+        self.with(tenant, |tenant| Ok(tenant.active_revisions()))
     }
 
     async fn plugins(&self, tenant: &str) -> Result<Vec<StoredPlugin>, RevisionStoreError> {
@@ -122,6 +93,13 @@ impl RevisionStore for MemoryRevisions {
         })
     }
 
+    async fn history(&self, tenant: &str, plugin: &str, limit: u32) -> Result<Vec<RevisionEvent>, RevisionStoreError> {
+        self.with(tenant, |tenant| {
+            let events = tenant.events.iter().rev().filter(|(name, _)| name == plugin);
+            Ok(events.take(limit as usize).map(|(_, event)| event.clone()).collect())
+        })
+    }
+
     async fn component(&self, tenant: &str, digest: &str) -> Result<Vec<u8>, RevisionStoreError> {
         self.with(tenant, |tenant| {
             tenant
@@ -141,51 +119,139 @@ impl RevisionStore for MemoryRevisions {
                     position: position.unwrap_or_default(),
                 });
             }
+            if revision.steps.last() != Some(&RevisionState::Rejected) {
+                tenant.supersede(
+                    &revision.plugin,
+                    i64::MAX,
+                    "a newer revision took its place",
+                    &revision.actor,
+                );
+            }
             tenant.next += 1;
-            tenant.components.insert(revision.digest.clone(), revision.component);
+            let id = tenant.next;
+            if let Some(component) = revision.component {
+                tenant.components.insert(revision.digest.clone(), component);
+            }
+            let plugin = revision.plugin.clone();
             tenant.revisions.push(StoredRevision {
-                id: tenant.next,
+                id,
                 plugin: revision.plugin,
                 position: 0,
                 version: revision.version,
                 digest: revision.digest,
+                revision: revision.revision,
                 manifest: revision.manifest,
                 settings: revision.settings,
                 grants: revision.grants,
+                signature: revision.signature,
                 state: RevisionState::Pending,
+                reason: None,
                 created_at: Timestamp::now(),
+                activated_at: None,
             });
-            Ok(tenant.next)
+            tenant.note(id, None, RevisionState::Pending, &Actor::new(&revision.actor.name));
+            for step in revision.steps {
+                tenant.transition(id, step, &revision.actor);
+            }
+            tenant.prune(&plugin);
+            Ok(id)
         })
     }
 
-    async fn activate(&self, tenant: &str, revision: i64) -> Result<u64, RevisionStoreError> {
+    async fn grant(
+        &self,
+        tenant: &str,
+        revision: i64,
+        grants: Value,
+        probed: Option<String>,
+        actor: Actor,
+    ) -> Result<(), RevisionStoreError> {
         self.with(tenant, |tenant| {
-            let plugin = tenant
-                .revisions
-                .iter()
-                .find(|known| known.id == revision && known.state != RevisionState::Rejected)
-                .map(|known| known.plugin.clone())
-                .ok_or(RevisionStoreError::NotFound("revision"))?;
-            for known in tenant.revisions.iter_mut().filter(|known| known.plugin == plugin) {
-                if known.id == revision {
-                    known.state = RevisionState::Active;
-                } else if known.state == RevisionState::Active {
-                    known.state = RevisionState::Retired;
+            let found = tenant
+                .find(revision)
+                .filter(|found| found.state == RevisionState::Pending)
+                .ok_or(RevisionStoreError::NotFound("pending revision"))?;
+            found.grants = grants;
+            found.revision.clone_from(&probed);
+            if probed.is_some() {
+                for step in [RevisionState::Verified, RevisionState::Compiled, RevisionState::Probed] {
+                    tenant.transition(revision, step, &actor);
                 }
             }
+            Ok(())
+        })
+    }
+
+    async fn activate(&self, tenant: &str, activation: Activation) -> Result<u64, RevisionStoreError> {
+        self.with(tenant, |tenant| {
+            let id = activation.revision;
+            let known = tenant
+                .find(id)
+                .filter(|known| known.state != RevisionState::Rejected)
+                .ok_or(RevisionStoreError::NotFound("revision"))?;
+            let plugin = known.plugin.clone();
+            if !activation.force && tenant.in_quarantine(id) {
+                return Err(RevisionStoreError::Quarantined);
+            }
+            let before = tenant.active_of(&plugin).filter(|active| *active != id);
+            tenant.put_active(&plugin, id, false, &activation.actor);
+            if let (Some((until, gates)), Some(before)) = (activation.watch, before) {
+                tenant.watch(&plugin, id, before, until, gates, &activation.actor);
+            }
+            tenant.prune(&plugin);
             Ok(tenant.change())
         })
     }
 
-    async fn disable(&self, tenant: &str, plugin: &str, _reason: &str) -> Result<u64, RevisionStoreError> {
+    async fn rollback(&self, tenant: &str, plugin: &str, actor: Actor) -> Result<(i64, u64), RevisionStoreError> {
         self.with(tenant, |tenant| {
             let active = tenant
-                .revisions
-                .iter_mut()
-                .find(|known| known.plugin == plugin && known.state == RevisionState::Active)
-                .ok_or(RevisionStoreError::NotFound("active plugin"))?;
-            active.state = RevisionState::Retired;
+                .active_of(plugin)
+                .ok_or(RevisionStoreError::NotFound("active revision"))?;
+            let back = tenant
+                .warm(active)
+                .ok_or(RevisionStoreError::NotFound("earlier revision to go back to"))?;
+            tenant.put_active(plugin, back, true, &actor);
+            Ok((back, tenant.change()))
+        })
+    }
+
+    async fn quarantine(&self, tenant: &str, revision: i64, actor: Actor) -> Result<Quarantined, RevisionStoreError> {
+        self.with(tenant, |tenant| {
+            let known = tenant.find(revision).ok_or(RevisionStoreError::NotFound("revision"))?;
+            let (plugin, was_active) = (known.plugin.clone(), known.state == RevisionState::Active);
+            let instead = tenant.warm(revision).filter(|_| was_active);
+            tenant.transition(revision, RevisionState::Quarantined, &actor);
+            match instead {
+                Some(back) => tenant.put_active(&plugin, back, true, &actor),
+                None if was_active => {
+                    tenant.end_rollout(&plugin, None, "quarantined", &actor);
+                    tenant.halted.insert(plugin, revision);
+                }
+                None if tenant.is_candidate(&plugin, revision) => {
+                    tenant.end_rollout(&plugin, Some(revision), "quarantined", &actor);
+                }
+                None => {}
+            }
+            Ok(Quarantined {
+                generation: tenant.change(),
+                was_active,
+                instead,
+            })
+        })
+    }
+
+    async fn disable(&self, tenant: &str, plugin: &str, actor: Actor) -> Result<u64, RevisionStoreError> {
+        self.with(tenant, |tenant| {
+            let halted = tenant.halted.remove(plugin).is_some();
+            match tenant.active_of(plugin) {
+                Some(active) => tenant.transition(active, RevisionState::Retired, &actor),
+                None if halted => {}
+                None => return Err(RevisionStoreError::NotFound("active plugin")),
+            }
+            tenant.end_rollout(plugin, None, "stopped", &actor);
+            tenant.supersede(plugin, i64::MAX, "the plugin was disabled", &actor);
+            tenant.prune(plugin);
             Ok(tenant.change())
         })
     }
@@ -202,3 +268,29 @@ impl RevisionStore for MemoryRevisions {
         })
     }
 }
+
+impl MemoryRevisions {
+    fn nodes_within(&self, within: Duration) -> Vec<Node> {
+        let since = jiff::SignedDuration::try_from(within)
+            .ok()
+            .and_then(|within| Timestamp::now().checked_sub(within).ok())
+            .unwrap_or(Timestamp::MIN);
+        let nodes = Self::lock(&self.nodes);
+        nodes.values().filter(|node| node.seen_at >= since).cloned().collect()
+    }
+
+    fn take_lease(&self, name: &str, holder: Uuid, time: Duration) -> bool {
+        let now = Instant::now();
+        let mut leases = Self::lock(&self.leases);
+        let free = leases
+            .get(name)
+            .is_none_or(|(held_by, until)| *held_by == holder || *until <= now);
+        if free {
+            leases.insert(name.to_owned(), (holder, now + time));
+        }
+        free
+    }
+}
+
+/// A component, shared by the revisions that have it.
+type Component = Arc<[u8]>;

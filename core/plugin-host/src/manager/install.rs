@@ -6,13 +6,29 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::PluginManager;
+use super::diff::{RevisionDiff, Side};
+use super::rollouts::RolloutRequest;
+use super::{PluginManager, Tenant};
+use crate::revisions::{Activation, Actor, NewRevision, RevisionState};
+use crate::rollout::NewRollout;
 use crate::{
-    Grants, InspectError, Inspection, LoadError, LoadedPlugin, Manifest, MissingGrant, NewRevision, PluginSource,
-    RevisionState, RevisionStoreError, SettingsError, StoredRevision, check_settings, inspect,
+    Grants, InspectError, Inspection, LoadError, LoadedPlugin, Manifest, MissingGrant, PluginSource,
+    RevisionStoreError, SettingsError, StoredRevision, check_settings, inspect,
 };
 
-/// What to install. What is left out is kept from the plugin's newest revision that is active or pending.
+/// What happens to a revision that passed its checks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Staging {
+    /// It takes the place of the active one.
+    #[default]
+    Activate,
+    /// It is kept, and nothing else.
+    Keep,
+    /// It is compared with the active one.
+    Compare(RolloutRequest),
+}
+
+/// What to install. What is left out is kept from the plugin's active revision, else from the one that was active last.
 #[derive(Clone, Default)]
 pub struct InstallRequest {
     /// The plugin's name. With a component it may be absent; if present, the component's manifest has to carry it.
@@ -25,8 +41,14 @@ pub struct InstallRequest {
     pub grants: Option<Grants>,
     /// The place in the order, lowest first. Last for a new plugin.
     pub position: Option<i64>,
-    /// Stores the revision without putting it into use.
-    pub keep_pending: bool,
+    /// How the component was found to be signed, to be kept with the revision.
+    pub signature: Option<Value>,
+    /// What happens to the revision.
+    pub staging: Staging,
+    /// Activates a revision whose like is in quarantine.
+    pub force: bool,
+    /// Who wants it.
+    pub actor: Actor,
 }
 
 impl fmt::Debug for InstallRequest {
@@ -36,19 +58,38 @@ impl fmt::Debug for InstallRequest {
             .field("size", &self.component.as_ref().map(Vec::len))
             .field("grants", &self.grants)
             .field("position", &self.position)
-            .field("keep_pending", &self.keep_pending)
+            .field("staging", &self.staging)
             .finish_non_exhaustive()
     }
 }
 
-/// Whether an installed revision runs.
+/// What to grant in addition to what is granted.
+#[derive(Clone, Debug, Default)]
+pub struct GrantRequest {
+    /// What to add.
+    pub grants: Grants,
+    /// Adds all that the revision asks for.
+    pub all_asked: bool,
+    /// Keeps the revision instead of activating it.
+    pub keep: bool,
+    /// Who wants it.
+    pub actor: Actor,
+}
+
+/// Where an installed revision stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InstalledState {
     /// It answers from now on.
     Active,
-    /// It is stored; what ran before goes on.
+    /// It is stored and waits for grants; what ran before goes on.
     Pending,
+    /// It passed its checks and is kept; what ran before goes on.
+    Ready,
+    /// It is asked what it would answer; what ran before goes on.
+    Shadow,
+    /// It answers a share of the enrollments.
+    Canary,
 }
 
 /// What came of an installation.
@@ -62,7 +103,7 @@ pub struct InstallReport {
     pub digest: String,
     /// The digest of the revision; absent while it is pending.
     pub revision: Option<String>,
-    /// Whether it runs.
+    /// Where it stands.
     pub state: InstalledState,
     /// The tenant's generation after this.
     pub generation: u64,
@@ -70,6 +111,8 @@ pub struct InstallReport {
     pub created: bool,
     /// What has to be granted before it can run.
     pub missing: Vec<MissingGrant>,
+    /// What it changes compared with the active revision, else with the one that was active last.
+    pub changes: RevisionDiff,
     /// What an operator may want to know.
     pub warnings: Vec<String>,
 }
@@ -91,6 +134,15 @@ pub enum InstallError {
         /// The name in the manifest.
         found: String,
     },
+    /// There is nothing to compare it with.
+    #[error("no revision of {0:?} is active to compare this one with; install it without --shadow")]
+    NothingActive(String),
+    /// Its like is in quarantine.
+    #[error(
+        "a revision of {0:?} with the same component, settings and grants is in quarantine: look at `russet plugin \
+         history`, and use --force if it is wanted all the same"
+    )]
+    Quarantined(String),
     /// The component, its settings or its first start are refused.
     #[error(transparent)]
     Refused(#[from] LoadError),
@@ -117,12 +169,18 @@ struct Candidate {
     inspection: Inspection,
     settings: Value,
     grants: Grants,
+    signature: Option<Value>,
     created: bool,
+    has_active: bool,
+    /// The digests of revisions of the plugin in quarantine.
+    quarantined: Vec<String>,
+    changes: RevisionDiff,
 }
 
 impl PluginManager {
-    /// Installs: checks, compiles off the request path, starts once, stores, and makes the new generation current. A
-    /// plugin that asks for more than it was granted is stored as pending and reported; what ran before goes on.
+    /// Installs: checks, compiles off the request path, starts once, stores, and makes the new generation current, or
+    /// starts to compare. A plugin that asks for more than it was granted is stored as pending and reported; what ran
+    /// before goes on. One that can not be compiled or started is noted as rejected.
     ///
     /// # Errors
     ///
@@ -131,53 +189,49 @@ impl PluginManager {
     pub async fn install(&self, tenant: &str, request: InstallRequest) -> Result<InstallReport, InstallError> {
         let slot = self.tenant(tenant);
         let _change = slot.change.lock().await;
-        let position = request.position;
-        let keep_pending = request.keep_pending;
+        self.install_in(&slot, request).await
+    }
+
+    async fn install_in(&self, slot: &Tenant, mut request: InstallRequest) -> Result<InstallReport, InstallError> {
+        let tenant = &*slot.name;
+        let (position, force) = (request.position, request.force);
+        let (staging, actor) = (std::mem::take(&mut request.staging), request.actor.clone());
         let candidate = self.candidate(tenant, request).await?;
-        let manifest = &candidate.inspection.manifest;
-        let name = manifest.name.clone();
-        let mut report = InstallReport {
-            name: name.clone(),
-            version: manifest.version.to_string(),
-            digest: candidate.inspection.digest.clone(),
-            revision: None,
-            state: InstalledState::Pending,
-            generation: 0,
-            created: candidate.created,
-            missing: Vec::new(),
-            warnings: candidate.warnings(),
-        };
-
-        let loaded = match candidate.grants.effective(manifest) {
-            Err(error) => {
-                report.missing = error.missing;
-                None
-            }
-            Ok(_) => {
-                let source = PluginSource {
-                    tenant: tenant.into(),
-                    component: Arc::clone(&candidate.component),
-                    settings: Some(candidate.settings.clone()),
-                    grants: candidate.grants.clone(),
-                    limits: self.limits.clone(),
-                };
-                let connections = self.connections.of_tenant(tenant);
-                Some(LoadedPlugin::load(&self.engine, &connections, &self.ports, source).await?)
-            }
-        };
-
-        let id = self.store.insert(tenant, candidate.into_revision()?).await?;
+        let name = candidate.inspection.manifest.name.clone();
+        if matches!(staging, Staging::Compare(_)) && !candidate.has_active {
+            return Err(InstallError::NothingActive(name));
+        }
+        let mut report = candidate.report();
+        let mut loaded = None;
+        match candidate.grants.effective(&candidate.inspection.manifest) {
+            Err(error) => report.missing = error.missing,
+            Ok(_) => match self.load(tenant, &candidate).await {
+                Ok(plugin) => loaded = Some(plugin),
+                Err(error) => {
+                    self.note_rejected(tenant, candidate, &error, &actor).await;
+                    return Err(error.into());
+                }
+            },
+        }
+        let revision = loaded.as_ref().map(|plugin| plugin.revision().to_owned());
+        let again = revision
+            .as_ref()
+            .is_some_and(|revision| candidate.quarantined.contains(revision));
+        if again && !force && staging != Staging::Keep {
+            return Err(InstallError::Quarantined(name));
+        }
+        report.revision.clone_from(&revision);
+        let id = self
+            .store
+            .insert(tenant, candidate.into_revision(revision, &actor)?)
+            .await?;
         if let Some(position) = position {
             self.store.set_position(tenant, &name, position).await?;
         }
-        let mut fresh = None;
-        if let Some(loaded) = loaded.filter(|_| !keep_pending) {
-            self.store.activate(tenant, id).await?;
-            report.revision = Some(loaded.revision().to_owned());
-            report.state = InstalledState::Active;
-            fresh = Some((id, loaded));
+        if loaded.is_some() {
+            report.state = self.stage(tenant, id, staging, force, &actor).await?;
         }
-        report.generation = self.refresh(&slot, fresh).await?;
+        report.generation = self.refresh(slot, loaded.map(|plugin| (id, plugin))).await?;
         tracing::info!(
             plugin.name = name,
             plugin.version = report.version,
@@ -185,22 +239,172 @@ impl PluginManager {
             tenant.name = tenant,
             generation = report.generation,
             missing = report.missing.len(),
-            "{}",
-            match report.state {
-                InstalledState::Active => "plugin installed and active",
-                InstalledState::Pending => "plugin stored, not active",
-            }
+            by = actor.name,
+            state = ?report.state,
+            "plugin revision installed"
         );
         Ok(report)
     }
 
+    /// Grants more to the revision that waits for it, and puts it into use once nothing is missing; without one, more to
+    /// what runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`install`](Self::install).
+    pub async fn grant(
+        &self,
+        tenant: &str,
+        plugin: &str,
+        request: GrantRequest,
+    ) -> Result<InstallReport, InstallError> {
+        let slot = self.tenant(tenant);
+        let _change = slot.change.lock().await;
+        let revisions = self.store.revisions(tenant, plugin).await?;
+        let pending = revisions
+            .iter()
+            .find(|revision| revision.state == RevisionState::Pending);
+        let base = pending.or_else(|| base(&revisions));
+        let base = base.ok_or_else(|| InstallError::NoComponent(plugin.to_owned()))?;
+        let as_json = |error: serde_json::Error| RevisionStoreError::Failed(Box::new(error));
+        let mut grants: Grants = serde_json::from_value(base.grants.clone()).map_err(as_json)?;
+        if request.all_asked {
+            let manifest: Manifest = serde_json::from_value(base.manifest.clone()).map_err(as_json)?;
+            grants.capabilities.extend(manifest.capabilities);
+        }
+        grants.capabilities.extend(request.grants.capabilities);
+        grants.connections.ldap.extend(request.grants.connections.ldap);
+        grants.connections.http.extend(request.grants.connections.http);
+        let staging = if request.keep { Staging::Keep } else { Staging::Activate };
+        let Some(pending) = pending else {
+            let request = InstallRequest {
+                plugin: Some(plugin.to_owned()),
+                grants: Some(grants),
+                staging,
+                actor: request.actor,
+                ..InstallRequest::default()
+            };
+            return self.install_in(&slot, request).await;
+        };
+
+        let (component, inspection) = inspected(self.store.component(tenant, &pending.digest).await?.into()).await?;
+        let candidate = Candidate::new(
+            component,
+            inspection,
+            pending.settings.clone(),
+            grants,
+            None,
+            &revisions,
+        );
+        let mut report = candidate.report();
+        let mut loaded = None;
+        match candidate.grants.effective(&candidate.inspection.manifest) {
+            Err(error) => report.missing = error.missing,
+            Ok(_) => loaded = Some(self.load(tenant, &candidate).await?),
+        }
+        let revision = loaded.as_ref().map(|plugin| plugin.revision().to_owned());
+        report.revision.clone_from(&revision);
+        let grants = serde_json::to_value(&candidate.grants).map_err(as_json)?;
+        self.store
+            .grant(tenant, pending.id, grants, revision, request.actor.clone())
+            .await?;
+        if loaded.is_some() {
+            report.state = self.stage(tenant, pending.id, staging, false, &request.actor).await?;
+        }
+        report.generation = self.refresh(&slot, loaded.map(|plugin| (pending.id, plugin))).await?;
+        Ok(report)
+    }
+
+    /// Does with a stored revision what is wanted of it.
+    async fn stage(
+        &self,
+        tenant: &str,
+        revision: i64,
+        staging: Staging,
+        force: bool,
+        actor: &Actor,
+    ) -> Result<InstalledState, InstallError> {
+        match staging {
+            Staging::Keep => Ok(InstalledState::Ready),
+            Staging::Activate => {
+                let activation = Activation {
+                    revision,
+                    actor: actor.clone(),
+                    force,
+                    watch: None,
+                };
+                self.store.activate(tenant, activation).await?;
+                Ok(InstalledState::Active)
+            }
+            Staging::Compare(rollout) => {
+                let state = if rollout.permille == 0 {
+                    InstalledState::Shadow
+                } else {
+                    InstalledState::Canary
+                };
+                let rollout = NewRollout {
+                    revision,
+                    permille: rollout.permille,
+                    gates: rollout.gates.unwrap_or_default(),
+                    automatic: rollout.automatic,
+                    force,
+                    actor: actor.clone(),
+                };
+                self.store.start_rollout(tenant, rollout).await?;
+                Ok(state)
+            }
+        }
+    }
+
+    async fn load(&self, tenant: &str, candidate: &Candidate) -> Result<LoadedPlugin, LoadError> {
+        let source = PluginSource {
+            tenant: tenant.into(),
+            component: Arc::clone(&candidate.component),
+            settings: Some(candidate.settings.clone()),
+            grants: candidate.grants.clone(),
+            limits: self.limits.clone(),
+        };
+        let connections = self.connections.of_tenant(tenant);
+        LoadedPlugin::load(&self.engine, &connections, &self.ports, source).await
+    }
+
+    /// Keeps what is known of a revision that can not be used, without its component.
+    async fn note_rejected(&self, tenant: &str, candidate: Candidate, error: &LoadError, actor: &Actor) {
+        let steps = match error {
+            LoadError::Compile(_) => vec![RevisionState::Verified, RevisionState::Rejected],
+            LoadError::Probe(_) => vec![
+                RevisionState::Verified,
+                RevisionState::Compiled,
+                RevisionState::Rejected,
+            ],
+            _ => return,
+        };
+        let actor = Actor::new(&actor.name).because(error.to_string());
+        let noted = match candidate.into_revision(None, &actor) {
+            Ok(revision) => {
+                let revision = NewRevision {
+                    component: None,
+                    steps,
+                    ..revision
+                };
+                self.store.insert(tenant, revision).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(tenant.name = tenant, error = %error, "a rejected revision could not be noted");
+        }
+    }
+
     async fn candidate(&self, tenant: &str, request: InstallRequest) -> Result<Candidate, InstallError> {
+        let mut signature = request.signature;
         let (component, inspection) = match (request.component, &request.plugin) {
             (Some(component), _) => inspected(component.into()).await?,
             (None, None) => return Err(InstallError::NoName),
             (None, Some(name)) => {
-                let base = newest(&self.store.revisions(tenant, name).await?).cloned();
-                let base = base.ok_or_else(|| InstallError::NoComponent(name.clone()))?;
+                let revisions = self.store.revisions(tenant, name).await?;
+                let base = base(&revisions).ok_or_else(|| InstallError::NoComponent(name.clone()))?;
+                signature = signature.or_else(|| base.signature.clone());
                 inspected(self.store.component(tenant, &base.digest).await?.into()).await?
             }
         };
@@ -212,7 +416,7 @@ impl PluginManager {
             });
         }
         let revisions = self.store.revisions(tenant, &manifest.name).await?;
-        let base = newest(&revisions);
+        let base = base(&revisions);
         let settings = request
             .settings
             .or_else(|| base.map(|base| base.settings.clone()))
@@ -225,17 +429,76 @@ impl PluginManager {
                 .map_err(|error| RevisionStoreError::Failed(Box::new(error)))?,
             (None, None) => Grants::default(),
         };
-        Ok(Candidate {
-            component,
-            settings,
-            grants,
-            created: revisions.is_empty(),
-            inspection,
-        })
+        Ok(Candidate::new(
+            component, inspection, settings, grants, signature, &revisions,
+        ))
     }
 }
 
 impl Candidate {
+    fn new(
+        component: Arc<[u8]>,
+        inspection: Inspection,
+        settings: Value,
+        grants: Grants,
+        signature: Option<Value>,
+        revisions: &[StoredRevision],
+    ) -> Self {
+        let before = was_used(revisions);
+        let read = before.and_then(|before| {
+            let manifest = serde_json::from_value::<Manifest>(before.manifest.clone()).ok()?;
+            let grants = serde_json::from_value::<Grants>(before.grants.clone()).ok()?;
+            Some((before, manifest, grants))
+        });
+        let before = read.as_ref().map(|(before, manifest, grants)| Side {
+            version: &before.version,
+            digest: &before.digest,
+            manifest,
+            settings: &before.settings,
+            grants,
+        });
+        let version = inspection.manifest.version.to_string();
+        let after = Side {
+            version: &version,
+            digest: &inspection.digest,
+            manifest: &inspection.manifest,
+            settings: &settings,
+            grants: &grants,
+        };
+        let changes = RevisionDiff::between(before.as_ref(), &after);
+        Self {
+            created: revisions.iter().all(|known| known.state == RevisionState::Rejected),
+            has_active: revisions.iter().any(|known| known.state == RevisionState::Active),
+            quarantined: revisions
+                .iter()
+                .filter(|known| known.state == RevisionState::Quarantined)
+                .filter_map(|known| known.revision.clone())
+                .collect(),
+            component,
+            inspection,
+            settings,
+            grants,
+            signature,
+            changes,
+        }
+    }
+
+    fn report(&self) -> InstallReport {
+        let manifest = &self.inspection.manifest;
+        InstallReport {
+            name: manifest.name.clone(),
+            version: manifest.version.to_string(),
+            digest: self.inspection.digest.clone(),
+            revision: None,
+            state: InstalledState::Pending,
+            generation: 0,
+            created: self.created,
+            missing: Vec::new(),
+            changes: self.changes.clone(),
+            warnings: self.warnings(),
+        }
+    }
+
     fn warnings(&self) -> Vec<String> {
         let manifest = &self.inspection.manifest;
         let mut warnings: Vec<String> = self
@@ -253,17 +516,26 @@ impl Candidate {
         warnings
     }
 
-    fn into_revision(self) -> Result<NewRevision, RevisionStoreError> {
+    fn into_revision(self, revision: Option<String>, actor: &Actor) -> Result<NewRevision, RevisionStoreError> {
         let as_json = |error: serde_json::Error| RevisionStoreError::Failed(Box::new(error));
         let manifest = &self.inspection.manifest;
+        let steps = if revision.is_some() {
+            vec![RevisionState::Verified, RevisionState::Compiled, RevisionState::Probed]
+        } else {
+            Vec::new()
+        };
         Ok(NewRevision {
             plugin: manifest.name.clone(),
             version: manifest.version.to_string(),
             digest: self.inspection.digest.clone(),
             manifest: serde_json::to_value(manifest).map_err(as_json)?,
             grants: serde_json::to_value(&self.grants).map_err(as_json)?,
-            component: self.component,
+            component: Some(self.component),
             settings: self.settings,
+            signature: self.signature,
+            revision,
+            steps,
+            actor: actor.clone(),
         })
     }
 }
@@ -277,7 +549,7 @@ async fn inspected(component: Arc<[u8]>) -> Result<(Arc<[u8]>, Inspection), Inst
     Ok((component, inspection))
 }
 
-/// Checks settings on a thread that may block: how long it takes is up to the schema.
+/// Checks settings on a thread that may block: a schema may come with much work.
 async fn checked(manifest: Manifest, settings: Value) -> Result<Value, InstallError> {
     tokio::task::spawn_blocking(move || check_settings(&manifest, &settings).map(|()| settings))
         .await
@@ -285,14 +557,18 @@ async fn checked(manifest: Manifest, settings: Value) -> Result<Value, InstallEr
         .map_err(InstallError::from)
 }
 
-/// What a change starts from: the newest revision that is in use or waits for it.
-fn newest(revisions: &[StoredRevision]) -> Option<&StoredRevision> {
-    revisions
-        .iter()
-        .find(|revision| matches!(revision.state, RevisionState::Active | RevisionState::Pending))
-        .or_else(|| {
-            revisions
-                .iter()
-                .find(|revision| revision.state == RevisionState::Retired)
-        })
+/// The revision in use, else the one that was in use last.
+pub(super) fn was_used(revisions: &[StoredRevision]) -> Option<&StoredRevision> {
+    let active = revisions.iter().find(|known| known.state == RevisionState::Active);
+    active.or_else(|| {
+        revisions
+            .iter()
+            .filter(|known| known.activated_at.is_some() && known.state != RevisionState::Quarantined)
+            .max_by_key(|known| known.activated_at)
+    })
+}
+
+/// What a change starts from: what is in use, else what was in use last, else the newest that waits.
+pub(super) fn base(revisions: &[StoredRevision]) -> Option<&StoredRevision> {
+    was_used(revisions).or_else(|| revisions.iter().find(|known| known.state != RevisionState::Rejected))
 }

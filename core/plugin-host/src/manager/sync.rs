@@ -1,20 +1,24 @@
-//! Loads what the store says is active, at start and when another node changed it.
+//! Loads what the store says is in use, at start and when another node changed it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream;
-use russet_hooks::HookKind;
+use russet_hooks::{FaultKind, HookKind};
 use serde::Serialize;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Current, PluginManager, Tenant};
-use crate::host::{ActivePlugin, UnusablePlugin};
+use crate::host::{Seated, UnusablePlugin};
 use crate::ports::Ports;
+use crate::rollout::BreakerSettings;
+use crate::rollout::seat::{Duel, Member, Seat, Trip};
+use crate::rollout::tally::Tally;
 use crate::{
-    Connections, Grants, Limits, LoadedPlugin, Manifest, PluginEngine, PluginSource, RevisionStore,
-    RevisionStoreError, StoredRevision,
+    ActiveRevisions, Connections, Grants, Limits, LoadedPlugin, Manifest, PluginEngine, PluginSource, RevisionState,
+    RevisionStore, RevisionStoreError, StoredRevision,
 };
 
 /// How many tenants are loaded at once at start.
@@ -60,10 +64,10 @@ impl PluginManager {
             .buffer_unordered(TENANTS_AT_ONCE);
         while let Some(loaded) = loading.next().await {
             let (tenant, current) = loaded?;
-            for (_, plugin) in &current.plugins {
-                match plugin {
-                    ActivePlugin::Loaded(_) => report.loaded += 1,
-                    ActivePlugin::Unusable(plugin) => report.failures.push(LoadFailure {
+            for (_, seat) in &current.seats {
+                match seat {
+                    Seated::Usable(_) => report.loaded += 1,
+                    Seated::Unusable(plugin) => report.failures.push(LoadFailure {
                         tenant: tenant.clone(),
                         plugin: plugin.name.clone(),
                         reason: plugin.reason.clone(),
@@ -93,94 +97,184 @@ impl PluginManager {
         Ok(true)
     }
 
-    /// Loads what is active and not loaded yet, and publishes the generation, which it returns. `fresh` is a revision
+    /// Loads what is in use and not loaded yet, and publishes the generation, which it returns. `fresh` is a revision
     /// that was just loaded. The caller holds the tenant's lock for changes.
     pub(super) async fn refresh(
         &self,
         tenant: &Tenant,
         fresh: Option<(i64, LoadedPlugin)>,
     ) -> Result<u64, RevisionStoreError> {
-        let active = self.store.active(&tenant.name).await?;
-        let current = tenant.current.load_full();
-        let fresh = fresh.map(|(id, plugin)| (id, ActivePlugin::Loaded(plugin)));
-        let mut plugins: Vec<Option<(i64, ActivePlugin)>> = Vec::with_capacity(active.revisions.len());
-        let mut loading = JoinSet::new();
-        for (place, revision) in active.revisions.into_iter().enumerate() {
-            let loaded = current
-                .plugins
-                .iter()
-                .chain(&fresh)
-                .find(|(id, plugin)| *id == revision.id && matches!(plugin, ActivePlugin::Loaded(_)))
-                .cloned();
-            if loaded.is_none() {
-                let loader = Loader {
-                    engine: self.engine.clone(),
-                    store: Arc::clone(&self.store),
-                    connections: self.connections.of_tenant(&tenant.name),
-                    ports: self.ports.clone(),
-                    limits: self.limits.clone(),
-                };
-                let tenant = tenant.name.clone();
-                loading.spawn(async move { (place, revision.id, loader.load_or_fail(&tenant, revision).await) });
-            }
-            plugins.push(loaded);
+        let stored = self.store.active(&tenant.name).await?;
+        let before = tenant.current.load_full();
+        let (members, mut failures) = self.members(tenant, &before, &stored, fresh).await?;
+        let mut tallies = HashMap::with_capacity(stored.rollouts.len());
+        for staged in &stored.rollouts {
+            let id = staged.rollout.id;
+            let tally = before.tallies.get(&id).cloned();
+            tallies.insert(id, tally.unwrap_or_else(|| Arc::new(Tally::new(id))));
         }
-        while let Some(joined) = loading.join_next().await {
-            let (place, id, plugin) = joined.map_err(|error| RevisionStoreError::Failed(Box::new(error)))?;
-            plugins[place] = Some((id, plugin));
+        let mut seats = Vec::with_capacity(stored.revisions.len());
+        for revision in stored.revisions {
+            let id = revision.id;
+            let seat = match members.get(&id) {
+                _ if revision.state == RevisionState::Quarantined => {
+                    let reason = revision.reason.clone().unwrap_or_default();
+                    Seated::Unusable(unusable(revision, FaultKind::Quarantined, reason))
+                }
+                None => {
+                    let reason = failures.remove(&id).unwrap_or_default();
+                    tracing::error!(
+                        plugin.name = revision.plugin,
+                        tenant.name = %tenant.name,
+                        plugin.digest = revision.digest,
+                        reason,
+                        "an active plugin can not be loaded; its hooks fail until it is replaced"
+                    );
+                    Seated::Unusable(unusable(revision, FaultKind::Unusable, reason))
+                }
+                Some(active) => {
+                    let staged = stored.rollouts.iter().find(|staged| staged.rollout.base == id);
+                    let duel = staged.and_then(|staged| {
+                        Some(Duel {
+                            other: members.get(&staged.rollout.other)?.clone(),
+                            permille: staged.rollout.permille,
+                            tally: Arc::clone(tallies.get(&staged.rollout.id)?),
+                            lane: self.lane.clone(),
+                        })
+                    });
+                    Seated::Usable(Seat {
+                        active: active.clone(),
+                        duel,
+                        tenant: Arc::clone(&tenant.places),
+                    })
+                }
+            };
+            seats.push((id, seat));
         }
-        let plugins: Vec<(i64, ActivePlugin)> = plugins.into_iter().flatten().collect();
-        let order: Vec<ActivePlugin> = plugins.iter().map(|(_, plugin)| plugin.clone()).collect();
-        tenant.current.store(Arc::new(Current { plugins }));
-        self.host.publish(&tenant.name, active.generation, &order);
+        for (revision, reason) in failures {
+            tracing::warn!(
+                revision,
+                tenant.name = %tenant.name,
+                reason,
+                "a revision that is compared, or could be gone back to, can not be loaded"
+            );
+        }
+        let order: Vec<Seated> = seats.iter().map(|(_, seat)| seat.clone()).collect();
+        self.host.publish_seats(&tenant.name, stored.generation, &order);
+        tenant.current.store(Arc::new(Current {
+            seats,
+            members,
+            tallies,
+        }));
+        // What was counted of a comparison that ended goes to the store with the last report, which finds it ended.
         tracing::info!(
-            tenant.name,
-            generation = active.generation,
+            tenant.name = %tenant.name,
+            generation = stored.generation,
             plugins = order.len(),
             "plugin generation published"
         );
-        Ok(active.generation)
+        Ok(stored.generation)
+    }
+
+    /// All that has to be loaded, and why some of it can not be.
+    async fn members(
+        &self,
+        tenant: &Tenant,
+        before: &Current,
+        stored: &ActiveRevisions,
+        fresh: Option<(i64, LoadedPlugin)>,
+    ) -> Result<(HashMap<i64, Member>, HashMap<i64, String>), RevisionStoreError> {
+        let loader = Loader {
+            tenant: Arc::clone(&tenant.name),
+            engine: self.engine.clone(),
+            store: Arc::clone(&self.store),
+            connections: self.connections.of_tenant(&tenant.name),
+            ports: self.ports.clone(),
+            limits: self.limits.clone(),
+            breaker: self.breaker.clone(),
+            trips: self.trips.sender.clone(),
+        };
+        let wanted = stored
+            .revisions
+            .iter()
+            .filter(|revision| revision.state != RevisionState::Quarantined)
+            .chain(stored.rollouts.iter().map(|staged| &staged.other))
+            .chain(&stored.warm);
+        let mut members: HashMap<i64, Member> = HashMap::new();
+        let mut asked = BTreeSet::new();
+        let mut loading = JoinSet::new();
+        for revision in wanted {
+            if !asked.insert(revision.id) {
+                continue;
+            }
+            let known = before.members.get(&revision.id).cloned();
+            let known = known.or_else(|| {
+                let (_, plugin) = fresh.as_ref().filter(|(id, _)| *id == revision.id)?;
+                Some(loader.member(revision.id, plugin.clone()))
+            });
+            if let Some(member) = known {
+                members.insert(revision.id, member);
+                continue;
+            }
+            let (loader, revision) = (loader.clone(), revision.clone());
+            loading.spawn(async move { (revision.id, loader.load(&revision).await) });
+        }
+        let mut failures = HashMap::new();
+        while let Some(joined) = loading.join_next().await {
+            match joined.map_err(|error| RevisionStoreError::Failed(Box::new(error)))? {
+                (id, Ok(plugin)) => {
+                    members.insert(id, loader.member(id, plugin));
+                }
+                (id, Err(reason)) => {
+                    failures.insert(id, reason);
+                }
+            }
+        }
+        Ok((members, failures))
     }
 }
 
-/// What it takes to load one revision.
+fn unusable(revision: StoredRevision, kind: FaultKind, reason: String) -> UnusablePlugin {
+    // Without a readable manifest nobody knows what it implements: everything fails closed.
+    let hooks = serde_json::from_value::<Manifest>(revision.manifest)
+        .map_or_else(|_| BTreeSet::from(HookKind::ALL), |manifest| manifest.hooks);
+    UnusablePlugin {
+        name: revision.plugin,
+        revision: revision.revision.unwrap_or(revision.digest),
+        hooks,
+        kind,
+        reason,
+    }
+}
+
+/// What it takes to load a revision.
+#[derive(Clone)]
 struct Loader {
+    tenant: Arc<str>,
     engine: PluginEngine,
     store: Arc<dyn RevisionStore>,
     connections: Connections,
     ports: Ports,
     limits: Limits,
+    breaker: BreakerSettings,
+    trips: mpsc::UnboundedSender<Trip>,
 }
 
 impl Loader {
-    async fn load_or_fail(&self, tenant: &str, revision: StoredRevision) -> ActivePlugin {
-        match self.load(tenant, &revision).await {
-            Ok(plugin) => ActivePlugin::Loaded(plugin),
-            Err(reason) => {
-                tracing::error!(
-                    plugin.name = revision.plugin,
-                    tenant.name = tenant,
-                    plugin.digest = revision.digest,
-                    reason,
-                    "an active plugin can not be loaded; its hooks fail until it is replaced"
-                );
-                // Without a readable manifest nobody knows what it implements: everything fails closed.
-                let hooks = serde_json::from_value::<Manifest>(revision.manifest)
-                    .map_or_else(|_| BTreeSet::from(HookKind::ALL), |manifest| manifest.hooks);
-                ActivePlugin::Unusable(UnusablePlugin {
-                    name: revision.plugin,
-                    revision: revision.digest,
-                    hooks,
-                    reason,
-                })
-            }
-        }
+    fn member(&self, id: i64, plugin: LoadedPlugin) -> Member {
+        Member::new(
+            id,
+            Arc::clone(&self.tenant),
+            plugin,
+            self.breaker.clone(),
+            self.trips.clone(),
+        )
     }
 
-    async fn load(&self, tenant: &str, revision: &StoredRevision) -> Result<LoadedPlugin, String> {
+    async fn load(&self, revision: &StoredRevision) -> Result<LoadedPlugin, String> {
         let component = self
             .store
-            .component(tenant, &revision.digest)
+            .component(&self.tenant, &revision.digest)
             .await
             .map_err(|error| error.to_string())?;
         if crate::component_digest(&component) != revision.digest {
@@ -189,7 +283,7 @@ impl Loader {
         let grants: Grants = serde_json::from_value(revision.grants.clone())
             .map_err(|error| format!("the stored grants can not be read: {error}"))?;
         let source = PluginSource {
-            tenant: tenant.into(),
+            tenant: Arc::clone(&self.tenant),
             component: component.into(),
             settings: Some(revision.settings.clone()),
             grants,
