@@ -49,6 +49,7 @@ mod component;
 mod contract;
 mod foreign;
 mod manifest;
+mod native;
 mod project;
 mod toolchain;
 
@@ -57,5 +58,6 @@ pub use build::{BuildError, BuildOptions, Built, build};
 pub use component::{ComponentError, Interfaces};
 pub use contract::{CAPABILITIES, HOOKS};
 pub use manifest::{ComponentCommand, ManifestError, PluginFile, Schedule};
+pub use native::{NativeTests, native_tests};
 pub use project::ProjectError;
 pub use toolchain::{TARGET, Toolchain, ToolchainError, Way};
