@@ -155,7 +155,9 @@ impl PluginEngine {
                     .map_err(|error| error.to_string())?;
                 let engine = self.shared.engine.clone();
                 let component = Arc::clone(component);
-                let work = tokio::task::spawn_blocking(move || Component::from_binary(&engine, crate::package::without_signatures(&component)));
+                let work = tokio::task::spawn_blocking(move || {
+                    Component::from_binary(&engine, crate::package::without_signatures(&component))
+                });
                 match tokio::time::timeout(COMPILE_TIME, work).await {
                     Ok(Ok(Ok(component))) => Ok(component),
                     Ok(Ok(Err(error))) => Err(format!("{error:#}")),

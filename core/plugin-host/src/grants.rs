@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Manifest;
+use crate::{Limits, Manifest};
 
 /// What an operator granted to a plugin:
 /// `{"capabilities":["log.write","ldap.search"],"connections":{"ldap":["corp"]}}`.
@@ -15,6 +15,44 @@ pub struct Grants {
     pub capabilities: BTreeSet<String>,
     /// The named connections that the capabilities may use.
     pub connections: ConnectionGrants,
+    /// Limits of its own: other languages than Rust bring a run time that needs more than is usual.
+    #[serde(skip_serializing_if = "LimitGrants::is_empty")]
+    pub limits: LimitGrants,
+}
+
+/// Limits of one plugin, in place of the server's usual ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitGrants {
+    /// See [`Limits::memory_bytes`]; not more than the engine has for a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<usize>,
+    /// See [`Limits::cpu_ms`]; a call ends at [`Limits::wall_ms`] all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+}
+
+impl LimitGrants {
+    /// Whether the usual limits hold.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Takes over what others say; what they leave open stays.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.memory_bytes = others.memory_bytes.or(self.memory_bytes);
+        self.cpu_ms = others.cpu_ms.or(self.cpu_ms);
+    }
+
+    /// The limits of a plugin with these grants.
+    pub fn over(&self, usual: Limits) -> Limits {
+        Limits {
+            memory_bytes: self.memory_bytes.unwrap_or(usual.memory_bytes),
+            // More processor time than a call may take in all would be a number without a meaning.
+            cpu_ms: self.cpu_ms.map_or(usual.cpu_ms, |granted| granted.min(usual.wall_ms)),
+            ..usual
+        }
+    }
 }
 
 /// Named connections, by kind.
@@ -62,7 +100,7 @@ impl Grants {
     pub fn all_asked(manifest: &Manifest) -> Self {
         Self {
             capabilities: manifest.capabilities.clone(),
-            connections: ConnectionGrants::default(),
+            ..Self::default()
         }
     }
 
@@ -115,6 +153,7 @@ impl Grants {
                 .cloned()
                 .collect(),
             connections,
+            limits: self.limits.clone(),
         })
     }
 

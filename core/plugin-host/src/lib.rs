@@ -47,11 +47,11 @@ pub use capabilities::{
     LdapConnections, NameResolver, SystemResolver, TrustError,
 };
 pub use engine::{EngineConfig, EngineError, PluginEngine};
-/// A network of addresses that an HTTP connection may go to although it is not public.
-pub use ipnet::IpNet;
 pub use grants::{ConnectionGrants, GrantError, Grants, LimitGrants, MissingGrant};
 pub use host::{ActivePlugin, PluginHost, UnusablePlugin};
 pub use inspect::{InspectError, Inspection, MAX_COMPONENT, inspect};
+/// A network of addresses that an HTTP connection may go to although it is not public.
+pub use ipnet::IpNet;
 pub use limits::Limits;
 pub use manager::{
     GrantRequest, InstallError, InstallReport, InstallRequest, InstalledState, ListDiff, LoadFailure, LoadReport,

@@ -128,9 +128,10 @@ impl LoadedPlugin {
         } = inspection;
         let grants = source.grants.effective(&manifest)?;
         let (ldap, http) = granted_connections(&grants, connections)?;
-        if source.limits.memory_bytes > engine.max_memory_bytes() {
+        let limits = grants.limits.over(source.limits);
+        if limits.memory_bytes > engine.max_memory_bytes() {
             return Err(LoadError::MemoryLimit {
-                asked: source.limits.memory_bytes,
+                asked: limits.memory_bytes,
                 available: engine.max_memory_bytes(),
             });
         }
@@ -144,7 +145,7 @@ impl LoadedPlugin {
         let context = Arc::new(PluginContext {
             name: Arc::clone(&name),
             settings,
-            limits: source.limits,
+            limits,
             scheduled: manifest.hooks.contains(&HookKind::Scheduled),
             ports: ports.clone(),
             space: Space::new(source.tenant, Arc::clone(&name)),

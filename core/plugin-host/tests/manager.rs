@@ -40,7 +40,8 @@ impl Server {
                 directory.connections(),
                 Ports::memory(),
                 Limits::default(),
-            ),
+            )
+            .with_trust(russet_plugin_host::package::Trust::unsigned()),
             store,
             _directory: directory,
         }
@@ -105,7 +106,8 @@ async fn a_connection_is_for_its_tenants_only() {
         connections,
         Ports::memory(),
         Limits::default(),
-    );
+    )
+    .with_trust(russet_plugin_host::package::Trust::unsigned());
     let request = InstallRequest {
         component: Some(artifact("hostile")),
         settings: Some(labelled("one")),

@@ -98,7 +98,10 @@ fn a_signature_is_read_back() {
             "signed_at": "2026-03-04T05:06:07Z", "content": package.content_digest(),
         })
     );
-    assert_eq!(serde_json::from_value::<russet_plugin_host::package::Signed>(json!(accepted)).unwrap(), accepted);
+    assert_eq!(
+        serde_json::from_value::<russet_plugin_host::package::Signed>(json!(accepted)).unwrap(),
+        accepted
+    );
 }
 
 #[test]
@@ -123,7 +126,10 @@ fn unsigned_is_refused_unless_it_is_allowed() {
     let mut policy = TrustPolicy::default();
     let refused = check(&plugin(), &policy).unwrap_err();
     assert!(matches!(refused, PackageError::Unsigned), "{refused}");
-    assert!(refused.to_string().contains("plugins.unsigned = \"allow\""), "{refused}");
+    assert!(
+        refused.to_string().contains("plugins.unsigned = \"allow\""),
+        "{refused}"
+    );
     policy.unsigned = Unsigned::Allow;
     assert_eq!(check(&plugin(), &policy).unwrap().accepted, Accepted::Unsigned);
     // What is signed is held against the list all the same.
@@ -167,7 +173,10 @@ fn one_trusted_signature_of_several_is_enough_and_all_have_to_fit() {
     let foreign = &of_another[named("people").len()..];
     let mixed = [signed(&plain, &acme).as_slice(), foreign].concat();
     let error = check(&mixed, &trusting(&[("acme", &acme, &[])])).unwrap_err();
-    assert!(matches!(&error, PackageError::Tampered(id) if *id == other.public().id()), "{error}");
+    assert!(
+        matches!(&error, PackageError::Tampered(id) if *id == other.public().id()),
+        "{error}"
+    );
 }
 
 #[test]

@@ -46,7 +46,8 @@ async fn every_request_sees_one_generation_and_none_fails() {
             wall_ms: 20_000,
             ..Limits::default()
         },
-    );
+    )
+    .with_trust(russet_plugin_host::package::Trust::unsigned());
     install(&manager, "0").await;
 
     let done = Arc::new(AtomicBool::new(false));
@@ -103,7 +104,8 @@ async fn a_request_in_flight_ends_on_the_generation_it_pinned() {
         directory.connections(),
         Ports::memory(),
         Limits::default(),
-    );
+    )
+    .with_trust(russet_plugin_host::package::Trust::unsigned());
     install(&manager, "old").await;
     let pinned = host.pin("default");
     install(&manager, "new").await;
@@ -136,7 +138,8 @@ async fn native_gates_are_asked_beside_plugins_for_every_tenant() {
         directory.connections(),
         Ports::memory(),
         Limits::default(),
-    );
+    )
+    .with_trust(russet_plugin_host::package::Trust::unsigned());
     install(&manager, "one").await;
     let GateVerdict::Allow(both) = common::verdict(&host.pin("default")).await.unwrap() else {
         panic!("not allowed");

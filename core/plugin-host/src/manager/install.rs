@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::diff::{RevisionDiff, Side};
 use super::rollouts::RolloutRequest;
 use super::{PluginManager, Tenant};
+use crate::package::{Accepted, PackageError, Signed};
 use crate::revisions::{Activation, Actor, NewRevision, RevisionState};
 use crate::rollout::NewRollout;
 use crate::{
@@ -41,8 +42,8 @@ pub struct InstallRequest {
     pub grants: Option<Grants>,
     /// The place in the order, lowest first. Last for a new plugin.
     pub position: Option<i64>,
-    /// How the component was found to be signed, to be kept with the revision.
-    pub signature: Option<Value>,
+    /// Installs a component of a lower version than one that was in use before, or of the same version with other content.
+    pub allow_downgrade: bool,
     /// What happens to the revision.
     pub staging: Staging,
     /// Activates a revision whose like is in quarantine.
@@ -111,6 +112,8 @@ pub struct InstallReport {
     pub created: bool,
     /// What has to be granted before it can run.
     pub missing: Vec<MissingGrant>,
+    /// How it was signed; absent for what was installed before that was noted.
+    pub signature: Option<Value>,
     /// What it changes compared with the active revision, else with the one that was active last.
     pub changes: RevisionDiff,
     /// What an operator may want to know.
@@ -134,6 +137,9 @@ pub enum InstallError {
         /// The name in the manifest.
         found: String,
     },
+    /// Nobody whom the tenant trusts has signed it, or it would be a step back.
+    #[error(transparent)]
+    Package(PackageError),
     /// There is nothing to compare it with.
     #[error("no revision of {0:?} is active to compare this one with; install it without --shadow")]
     NothingActive(String),
@@ -149,6 +155,15 @@ pub enum InstallError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] RevisionStoreError),
+}
+
+impl From<PackageError> for InstallError {
+    fn from(error: PackageError) -> Self {
+        match error {
+            PackageError::Store(error) => Self::Store(error),
+            other => Self::Package(other),
+        }
+    }
 }
 
 impl From<InspectError> for InstallError {
@@ -275,6 +290,7 @@ impl PluginManager {
         grants.capabilities.extend(request.grants.capabilities);
         grants.connections.ldap.extend(request.grants.connections.ldap);
         grants.connections.http.extend(request.grants.connections.http);
+        grants.limits.extend(request.grants.limits);
         let staging = if request.keep { Staging::Keep } else { Staging::Activate };
         let Some(pending) = pending else {
             let request = InstallRequest {
@@ -397,14 +413,19 @@ impl PluginManager {
     }
 
     async fn candidate(&self, tenant: &str, request: InstallRequest) -> Result<Candidate, InstallError> {
-        let mut signature = request.signature;
+        // What is in the store was checked when it came.
+        let (mut signed, mut signature) = (None, None);
         let (component, inspection) = match (request.component, &request.plugin) {
-            (Some(component), _) => inspected(component.into()).await?,
+            (Some(component), _) => {
+                let component: Arc<[u8]> = component.into();
+                signed = Some(self.trust.check(tenant, Arc::clone(&component)).await?);
+                inspected(component).await?
+            }
             (None, None) => return Err(InstallError::NoName),
             (None, Some(name)) => {
                 let revisions = self.store.revisions(tenant, name).await?;
                 let base = base(&revisions).ok_or_else(|| InstallError::NoComponent(name.clone()))?;
-                signature = signature.or_else(|| base.signature.clone());
+                signature.clone_from(&base.signature);
                 inspected(self.store.component(tenant, &base.digest).await?.into()).await?
             }
         };
@@ -414,6 +435,14 @@ impl PluginManager {
                 expected,
                 found: manifest.name.clone(),
             });
+        }
+        if let Some(signed) = &signed {
+            if !request.allow_downgrade {
+                let digest = &inspection.digest;
+                self.trust.check_version(tenant, manifest, signed, digest).await?;
+            }
+            signature =
+                Some(serde_json::to_value(signed).map_err(|error| RevisionStoreError::Failed(Box::new(error)))?);
         }
         let revisions = self.store.revisions(tenant, &manifest.name).await?;
         let base = base(&revisions);
@@ -494,6 +523,7 @@ impl Candidate {
             generation: 0,
             created: self.created,
             missing: Vec::new(),
+            signature: self.signature.clone(),
             changes: self.changes.clone(),
             warnings: self.warnings(),
         }
@@ -513,6 +543,10 @@ impl Candidate {
                 .iter()
                 .map(|name| format!("{name} is granted, and the plugin does not ask for it")),
         );
+        let signed = self.signature.clone().map(serde_json::from_value::<Signed>);
+        if signed.is_some_and(|signed| signed.is_ok_and(|signed| signed.accepted == Accepted::Unsigned)) {
+            warnings.push("nobody has signed the plugin".to_owned());
+        }
         warnings
     }
 

@@ -23,6 +23,7 @@ pub use self::rollouts::{PromoteRequest, Promoted, RolloutError, RolloutRequest,
 pub use self::sync::{LoadFailure, LoadReport};
 pub use self::view::{OpenRollout, PendingRevision, PluginState, PluginStatus, RevisionSummary};
 use crate::host::Seated;
+use crate::package::Trust;
 use crate::ports::Ports;
 use crate::revisions::Actor;
 use crate::rollout::BreakerSettings;
@@ -46,6 +47,7 @@ pub struct PluginManager {
     connections: Connections,
     ports: Ports,
     limits: Limits,
+    trust: Trust,
     breaker: BreakerSettings,
     node: NodeIdentity,
     lane: Lane,
@@ -110,6 +112,7 @@ impl PluginManager {
             connections,
             ports,
             limits,
+            trust: Trust::default(),
             breaker: BreakerSettings::default(),
             node: NodeIdentity {
                 id: Uuid::new_v4(),
@@ -125,6 +128,13 @@ impl PluginManager {
             },
             reported: Mutex::default(),
         }
+    }
+
+    /// Sets whose plugins are installed; nobody's, until this is called.
+    #[must_use]
+    pub fn with_trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
     }
 
     /// Sets when the circuit breaker of a plugin opens.

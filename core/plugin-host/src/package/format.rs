@@ -25,7 +25,9 @@ pub enum FormatError {
     #[error("the file ends in the middle of a section; copy it again")]
     Truncated,
     /// Something comes after a signature.
-    #[error("something follows the signature; only further signatures may, so the file was changed after it was signed")]
+    #[error(
+        "something follows the signature; only further signatures may, so the file was changed after it was signed"
+    )]
     NotLast,
     /// A signature section is inside of something else.
     #[error("there is a signature section inside of the component; signatures stand at the end of the file only")]
@@ -94,6 +96,12 @@ pub(super) fn cut(file: &[u8]) -> Result<Cut<'_>, FormatError> {
     Ok(Cut { content, documents })
 }
 
+/// A file without its signatures: what is compiled, so that signing it again compiles nothing. The whole of a file whose
+/// signatures can not be read.
+pub fn without_signatures(file: &[u8]) -> &[u8] {
+    cut(file).map_or(file, |cut| cut.content)
+}
+
 /// Where a reader of the sections stands in the file.
 fn at(reader: &BinaryReader<'_>) -> usize {
     HEADER.len() + reader.current_position()
@@ -109,9 +117,10 @@ fn signature(section: &[u8]) -> Option<&[u8]> {
 /// Whether a module or component within has a section of the name: it would be no signature, and look like one.
 fn has_inside(content: &[u8]) -> bool {
     // What can not be parsed is refused for that, later and with a better text.
-    Parser::new(0).parse_all(content).map_while(Result::ok).any(
-        |payload| matches!(payload, Payload::CustomSection(section) if section.name() == SIGNATURE_SECTION),
-    )
+    Parser::new(0)
+        .parse_all(content)
+        .map_while(Result::ok)
+        .any(|payload| matches!(payload, Payload::CustomSection(section) if section.name() == SIGNATURE_SECTION))
 }
 
 /// A custom section that holds a document.

@@ -250,7 +250,13 @@ mod tests {
             serde_json::from_str::<PublicKey>(&serde_json::to_string(&key).unwrap()).unwrap(),
             key
         );
-        for text in ["", "ed25519:", "ed25519:AAAA", "rsa:AAAA", &key.to_string()[PREFIX.len()..]] {
+        for text in [
+            "",
+            "ed25519:",
+            "ed25519:AAAA",
+            "rsa:AAAA",
+            &key.to_string()[PREFIX.len()..],
+        ] {
             assert_eq!(text.parse::<PublicKey>(), Err(KeyError::Public), "{text}");
         }
     }

@@ -10,7 +10,7 @@ mod key;
 mod sign;
 mod trust;
 
-pub use format::{FormatError, MAX_SIGNATURES, SIGNATURE_SECTION};
+pub use format::{FormatError, MAX_SIGNATURES, SIGNATURE_SECTION, without_signatures};
 pub use key::{KeyError, KeyId, PublicKey, SigningKey};
 pub use sign::{Package, Signature, sign};
 pub use trust::{

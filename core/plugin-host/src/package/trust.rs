@@ -260,7 +260,9 @@ impl MemoryTrust {
     /// Remembers that a version was in use.
     pub fn remember(&self, tenant: &str, plugin: &str, past: Past) {
         let mut all = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry((tenant.to_owned(), plugin.to_owned())).or_default().push(past);
+        all.entry((tenant.to_owned(), plugin.to_owned()))
+            .or_default()
+            .push(past);
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod questions;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub fn grants(capabilities: &[&str], ldap: &[&str]) -> Grants {
             ldap: ldap.iter().map(|name| (*name).to_owned()).collect(),
             ..ConnectionGrants::default()
         },
+        ..Grants::default()
     }
 }
 
