@@ -162,7 +162,7 @@ impl Engine {
             dedupe_key: Some(format!("InstallProfile:{ENROLLMENT_PROFILE}")),
             origin: CommandOrigin::Administrator,
             created_by: by.name.clone(),
-            creator_token: None,
+            creator_token: Some(by.token),
             pace: None,
             hold: None,
             warnings: Vec::new(),

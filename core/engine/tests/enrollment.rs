@@ -62,10 +62,7 @@ async fn a_gate_decides_at_the_profile_and_again_at_authenticate() {
         .await
         .unwrap()
         .items;
-    let verdicts: Vec<_> = decisions
-        .iter()
-        .map(|record| record.decision.verdict.as_str())
-        .collect();
+    let verdicts: Vec<_> = decisions.iter().map(|record| record.verdict.as_str()).collect();
     assert_eq!(
         verdicts,
         ["deny", "deny", "allow", "allow"],
@@ -299,6 +296,7 @@ async fn an_identity_for_one_device_is_not_for_one_that_does_not_say_which_it_is
         attributes: serde_json::json!({}),
         bound_serial: Some("C02A".into()),
         bound_udid: Some("UDID-C02A".into()),
+        renews: None,
         expires_at: world.now + jiff::SignedDuration::from_hours(1),
     };
     world.store.create_challenge(new, Vec::new(), world.now).await.unwrap();

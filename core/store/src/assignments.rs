@@ -185,7 +185,8 @@ impl Store {
         let input = (enrollment, profile.to_owned(), identifier.to_owned());
         self.write(input, |db, (enrollment, profile, identifier)| {
             Box::pin(async move {
-                let sql = "UPDATE profile_assignments SET identifier = $3 WHERE enrollment_id = $1 AND profile_name = $2";
+                let sql =
+                    "UPDATE profile_assignments SET identifier = $3 WHERE enrollment_id = $1 AND profile_name = $2";
                 let values = values![*enrollment, profile.clone(), identifier.clone()];
                 db.exec(sql, values).await.map(|_| ())
             })

@@ -18,6 +18,12 @@ pub enum StoreError {
     /// A row with this name or identity exists already.
     #[error("this {0} exists already; choose another name or remove the old one")]
     Exists(&'static str),
+    /// The revision of a plugin, or another one of its digest, is in quarantine.
+    #[error("the revision is in quarantine; activate it by force if what put it there is known and wanted")]
+    Quarantined,
+    /// Devices still have it.
+    #[error("devices still have this {0}; take it away from them first")]
+    InUse(&'static str),
     /// Several rows go by this name.
     #[error("more than one enrolled {0} goes by this name; use the enrollment id")]
     Ambiguous(&'static str),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::db::{Row, ms, values};
+use crate::declarations::UNUSED_CONTENTS;
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -59,6 +60,8 @@ pub struct Purged {
     pub events: u64,
     /// Challenges deleted.
     pub challenges: u64,
+    /// Contents of declarations deleted that no plan has any more.
+    pub declarations: u64,
 }
 
 const EXPIRED: &str = "UPDATE queue_entries SET state = 'expired', finished_at = $1 WHERE id IN \
@@ -74,6 +77,9 @@ const COMMANDS: &str = "DELETE FROM commands WHERE id IN (SELECT c.id FROM comma
      AND NOT EXISTS (SELECT 1 FROM queue_entries q WHERE q.command_id = c.id) ORDER BY c.created_at LIMIT 1000)";
 const CHALLENGES: &str =
     "DELETE FROM scep_challenges WHERE id IN (SELECT id FROM scep_challenges WHERE expires_at <= $1 LIMIT 1000)";
+
+/// How long the content of a declaration is kept that no plan has: one that is on its way into a plan is in use.
+const CONTENTS: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Store {
     /// Marks what expired, and deletes what is older than the retention says.
@@ -102,6 +108,7 @@ impl Store {
             recorded_calls,
             events: self.purge_events(before(now, retention.events)).await?,
             challenges: self.batches(CHALLENGES, before(now, retention.challenges)).await?,
+            declarations: self.batches(UNUSED_CONTENTS, before(now, CONTENTS)).await?,
         })
     }
 

@@ -17,8 +17,8 @@ use russet_engine::settings::{
     EnrollmentSettings, MachineInfoTrust, OnEnrollment, ProfileSigning, PushSettings, WithoutGate,
 };
 use russet_engine::{
-    Administrator, CommandSource, DeviceAnswer, DeviceError, Engine, EngineSettings, EnqueueRequest, ProfileRefusal,
-    ProfileRequest, ProfileSource, Request,
+    Administrator, Audience, CommandSource, DeviceAnswer, DeviceError, Engine, EngineSettings, EnqueueRequest,
+    ProfileRefusal, ProfileRequest, ProfileSource, Request,
 };
 use russet_hooks::{
     Ask, DeclarationPlanner, EnrollmentGate, EscrowHook, EscrowPolicy, EscrowRequest, EscrowVerdict, FaultKind,
@@ -53,6 +53,11 @@ pub struct Script {
 }
 
 struct Scripted(Arc<Script>);
+
+/// A gate that answers as the script says.
+pub fn scripted(script: &Arc<Script>) -> impl EnrollmentGate + use<> {
+    Scripted(Arc::clone(script))
+}
 
 #[async_trait]
 impl EnrollmentGate for Scripted {

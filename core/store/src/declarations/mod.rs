@@ -8,8 +8,8 @@ mod requests;
 mod sets;
 mod status;
 
-pub(crate) use plan::forget;
 pub use plan::{NewPlan, PlanChange, PlanItem, PlanToken, PlanView, PlannedContent, PlannedItem, StoredDeclaration};
+pub(crate) use plan::{UNUSED_CONTENTS, forget};
 pub use requests::PlanJob;
 pub(crate) use requests::request_plan;
 pub use sets::{DeclarationSet, SetAssignment, SetDeclaration, SetWritten};

@@ -287,6 +287,12 @@ const ITEMS: Sql = Sql::per(
      server_token = excluded.server_token, kept_out = excluded.kept_out",
 );
 
+/// Deletes contents that no plan has and that were last put into one so long ago.
+pub(crate) const UNUSED_CONTENTS: &str = "DELETE FROM declaration_contents WHERE (tenant_id, server_token) IN \
+     (SELECT c.tenant_id, c.server_token FROM declaration_contents c WHERE c.used_at <= $1 AND NOT EXISTS \
+      (SELECT 1 FROM declaration_plan_items i WHERE i.tenant_id = c.tenant_id AND i.server_token = c.server_token) \
+      LIMIT 1000) AND used_at <= $1";
+
 /// How long ago a content may have been used last before its use is noted again. Far less than it is kept for.
 const NOTE_USE_AFTER: i64 = 6 * 60 * 60 * 1000;
 
@@ -395,8 +401,8 @@ async fn announce(db: &Db, plan: &NewPlan, now: Timestamp) -> Result<(), StoreEr
     db.exec(
         "UPDATE queue_entries SET state = 'cancelled', finished_at = $2 WHERE enrollment_id = $1 \
          AND finished_at IS NULL AND state IN ('pending', 'held', 'not_now') \
-         AND SUBSTR(dedupe_key, 1, $3) = $4",
-        values![plan.enrollment, ms(now), SYNC_KEY.len() as i64, SYNC_KEY],
+         AND dedupe_key LIKE $3",
+        values![plan.enrollment, ms(now), format!("{SYNC_KEY}%")],
     )
     .await?;
     let mut command = plan.announcement.0.clone();

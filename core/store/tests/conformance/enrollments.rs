@@ -2,8 +2,8 @@
 
 use russet_protocol::Channel;
 use russet_store::{
-    Delivery, DeviceFacts, EnrollmentFilter, EnrollmentId, EnrollmentLookup, EnrollmentRecord, EnrollmentState,
-    EntryState, EscrowInfo, EscrowKind, Poll, StoreError, TokenTarget, UserFacts,
+    Decided, Delivery, DeviceFacts, EnrollmentFilter, EnrollmentId, EnrollmentLookup, EnrollmentRecord,
+    EnrollmentState, EntryState, EscrowInfo, EscrowKind, Poll, StoreError, TokenTarget, UserFacts,
 };
 use serde_json::json;
 
@@ -74,7 +74,7 @@ async fn a_device_enrolls(bench: Bench) {
         .unwrap()
         .items;
     assert_eq!(decisions.len(), 1);
-    assert_eq!(decisions[0].decision.enrollment, Some(id));
+    assert_eq!(decisions[0].enrollment, Some(id));
 
     let mut token = bench.token(TokenTarget::Enrollment(id));
     token.awaiting_configuration = true;
@@ -183,7 +183,7 @@ async fn a_new_enrollment_starts_clean(bench: Bench) {
         EscrowKind::FileVaultKey,
     ] {
         store
-            .escrow_put(id, kind, b"secret".to_vec().into(), None, vec![], at(3))
+            .escrow_put(id, kind, b"secret".to_vec().into(), None, Decided::default(), at(3))
             .await
             .unwrap();
     }
@@ -245,7 +245,7 @@ async fn a_renewal_keeps_everything(bench: Bench) {
             EscrowKind::BootstrapToken,
             b"secret".to_vec().into(),
             None,
-            vec![],
+            Decided::default(),
             at(3),
         )
         .await
@@ -369,13 +369,13 @@ async fn a_person_is_kept_and_forgotten(bench: Bench) {
     let id = bench.enrolled("U1").await;
     bench
         .store
-        .set_person(id, Some(json!({ "name": "Grace" })))
+        .set_person(id, Some(json!({ "name": "Grace" })), at(3))
         .await
         .unwrap();
     assert_eq!(get(&bench, id).await.person, Some(json!({ "name": "Grace" })));
-    bench.store.set_person(id, None).await.unwrap();
+    bench.store.set_person(id, None, at(4)).await.unwrap();
     assert_eq!(get(&bench, id).await.person, None);
-    let unknown = bench.store.set_person(EnrollmentId(4711), None).await;
+    let unknown = bench.store.set_person(EnrollmentId(4711), None, at(4)).await;
     assert!(matches!(unknown, Err(StoreError::NotFound("enrollment"))));
 }
 

@@ -23,6 +23,7 @@ fn challenge(bench: &Bench, number: u64) -> NewChallenge {
         attributes: json!({ "group": "staff" }),
         bound_serial: Some("C02".to_owned()),
         bound_udid: None,
+        renews: None,
         expires_at: at(60),
     }
 }

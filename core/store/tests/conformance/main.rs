@@ -4,11 +4,16 @@
 //! and on PostgreSQL.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod assignments;
 mod bench;
 mod churn;
 mod concurrency;
+mod decision_chain;
+mod declarations;
+mod effects;
 mod enrollments;
 mod escrow;
+mod events;
 mod fan_out;
 mod history;
 mod hold;
@@ -20,6 +25,7 @@ mod push;
 mod queue;
 mod queue_rules;
 mod records;
+mod schedules;
 mod secrets;
 
 use std::sync::Arc;
@@ -46,6 +52,8 @@ fn all() -> Vec<(&'static str, Behaviour)> {
         identities::behaviours(),
         enrollments::behaviours(),
         escrow::behaviours(),
+        declarations::behaviours(),
+        assignments::behaviours(),
         queue::behaviours(),
         queue_rules::behaviours(),
         fan_out::behaviours(),
@@ -56,6 +64,10 @@ fn all() -> Vec<(&'static str, Behaviour)> {
         plugins::behaviours(),
         publishers::behaviours(),
         records::behaviours(),
+        effects::behaviours(),
+        decision_chain::behaviours(),
+        events::behaviours(),
+        schedules::behaviours(),
         churn::behaviours(),
         concurrency::behaviours(),
     ]
