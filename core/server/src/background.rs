@@ -10,6 +10,7 @@ use russet_engine::Engine;
 use russet_http::Tls;
 use russet_plugin_host::PluginManager;
 use russet_store::{Retention, Store};
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,14 +19,14 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::parts;
 
-/// How often to look whether what plugins run is what the store says.
-const SYNC: Duration = Duration::from_secs(2);
-
 /// How often to look whether the operator's TLS files changed, and to issue the server's own certificate anew.
 const TLS: Duration = Duration::from_secs(60 * 60);
 
 /// How often to throw away what is old.
 const PURGE: Duration = Duration::from_secs(60 * 60);
+
+/// How long the node that throws away is alone with it: a little less than until the next time.
+const PURGE_LEASE: SignedDuration = SignedDuration::from_mins(59);
 
 /// How often decisions join their tenants' chains.
 const CHAIN: Duration = Duration::from_secs(2);
@@ -60,8 +61,8 @@ impl Background {
             move || chain(store.clone(), node)
         }));
         tasks.spawn(each(PURGE, stop.clone(), {
-            let store = engine.store().clone();
-            move || purge(store.clone(), retention)
+            let (store, node) = (engine.store().clone(), Uuid::new_v4());
+            move || purge(store.clone(), retention, node)
         }));
         tasks.spawn(each(TLS, stop.clone(), {
             let tls = Arc::new(tokio::sync::Mutex::new(tls));
@@ -71,9 +72,10 @@ impl Background {
             }
         }));
         // Also where there is no other node: a change whose client went away half-way is in the store and not in use.
-        let (store, plugins) = (engine.store().clone(), Arc::clone(plugins));
-        tasks.spawn(each(SYNC, stop.clone(), move || {
-            sync(store.clone(), Arc::clone(&plugins))
+        tasks.spawn(supervised("following the plugins", stop.clone(), {
+            let (plugins, changed) = (Arc::clone(plugins), engine.store().plugin_signal());
+            let stop = stop.clone();
+            move || follow(Arc::clone(&plugins), Arc::clone(&changed), stop.clone())
         }));
         tasks.close();
         Self { stop, tasks }
@@ -125,8 +127,16 @@ where
     }
 }
 
-async fn purge(store: Store, retention: Retention) {
-    match store.purge(Timestamp::now(), &retention).await {
+/// One node of a cluster does it at a time.
+async fn purge(store: Store, retention: Retention, node: Uuid) {
+    let now = Timestamp::now();
+    let until = now.checked_add(PURGE_LEASE).unwrap_or(Timestamp::MAX);
+    let purged = match store.lease("purge", node, until, now).await {
+        Ok(false) => return,
+        Ok(true) => store.purge(now, &retention).await,
+        Err(error) => Err(error),
+    };
+    match purged {
         Ok(purged) => tracing::debug!(?purged, "threw away what is old"),
         Err(error) => tracing::warn!(error = %error, "what is old could not be thrown away; trying again later"),
     }
@@ -151,18 +161,15 @@ async fn chain(store: Store, node: Uuid) {
     }
 }
 
-async fn sync(store: Store, plugins: Arc<PluginManager>) {
-    let tenants = match store.tenants().await {
-        Ok(tenants) => tenants,
-        Err(error) => {
-            tracing::warn!(error = %error, "the tenants could not be read; plugins stay as they are");
-            return;
-        }
-    };
-    for tenant in tenants {
-        if let Err(error) = plugins.sync(&tenant.name).await {
-            tracing::warn!(tenant.name = %tenant.name, error = %error, "plugins could not be brought up to date");
-        }
+/// Follows what other nodes change of the plugins, and judges comparisons, until told to stop. Then this node is taken off
+/// the list, with what it has counted.
+async fn follow(plugins: Arc<PluginManager>, changed: Arc<Notify>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = plugins.run(changed) => {}
+    }
+    if let Err(error) = plugins.leave().await {
+        tracing::warn!(error = %error, "this node could not be taken off the list of nodes");
     }
 }
 

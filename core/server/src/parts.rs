@@ -1,20 +1,25 @@
 //! What the configuration means for each part of the server. Files are read here; nothing is opened or connected.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use russet_apns::{ClientOptions, Endpoint, Roots};
 use russet_engine::EngineSettings;
 use russet_engine::settings::{
-    EnrollmentSettings, MachineInfoTrust, OnEnrollment, ProfileSigning, PushSettings, WithoutGate as EngineWithoutGate,
+    EnrollmentSettings, MachineInfoTrust, OnEnrollment, ProfileSigning, PushSettings, QueueSettings, WithoutGate as EngineWithoutGate, WorkSettings,
 };
-use russet_http::{AddressRange, ConnectionLimits, HttpSettings, ProxySettings, TlsError};
-use russet_plugin_host::{EngineConfig, LdapConnection, LdapConnections, Limits};
-use russet_store::{MasterKey, StoreConfig};
+use russet_http::{AddressRange, ConnectionLimits, HttpSettings, ProxySettings, RateLimits, TlsError};
+use russet_plugin_host::{
+    Connections, EngineConfig, HttpAuthentication, HttpConnection, HttpConnections, IpNet, LdapConnection,
+    LdapConnections, Limits,
+};
+use russet_store::{MasterKey, QueueRules, Retention, StoreConfig};
 use zeroize::Zeroizing;
 
-use crate::config::{Config, Signing, WithoutGate};
+use crate::config::{self, Config, PolicyFailure, Signing, WithoutGate};
 use crate::data_dir::DataDir;
 use crate::start_error::StartError;
 
@@ -42,6 +47,7 @@ pub(crate) fn store(config: &Config, data_dir: &DataDir) -> StoreConfig {
     store.acquire_timeout = seconds(database.acquire_timeout_seconds);
     store.statement_timeout = seconds(database.statement_timeout_seconds);
     store.touch_interval = seconds(database.last_seen_interval_seconds);
+    store.queue = queue_rules(config);
     store
 }
 
@@ -83,11 +89,77 @@ pub(crate) fn plugin_limits(config: &Config) -> Limits {
             .output_bytes
             .saturating_add(defaults.transfer_bytes - defaults.output_bytes),
         concurrency: limits.concurrency,
+        kv_keys: limits.store_keys,
+        kv_bytes: limits.store_bytes,
         ..defaults
     }
 }
 
-pub(crate) fn ldap(config: &Config) -> Result<LdapConnections, StartError> {
+/// The named connections that plugins may be granted.
+pub(crate) fn connections(config: &Config) -> Result<Connections, StartError> {
+    Ok(Connections {
+        ldap: ldap(config)?,
+        http: http_connections(config)?,
+    })
+}
+
+fn tenants(names: &[String]) -> Option<BTreeSet<String>> {
+    (!names.iter().any(|tenant| tenant == "*")).then(|| names.iter().cloned().collect())
+}
+
+fn http_connections(config: &Config) -> Result<HttpConnections, StartError> {
+    let mut connections = HttpConnections::new();
+    for (name, http) in &config.http {
+        let secret = http.credential().map_err(|source| StartError::File {
+            key: format!("http.{name}.secret_file"),
+            path: http.secret_file.clone().unwrap_or_default(),
+            source,
+        })?;
+        let secret = Zeroizing::new(secret.map(|secret| secret.expose().to_owned()).unwrap_or_default());
+        let ca_pem = http
+            .ca_file
+            .as_ref()
+            .map(|path| read(&format!("http.{name}.ca_file"), path))
+            .transpose()?;
+        let connection = HttpConnection {
+            base_url: http.base_url.clone(),
+            allow_plaintext: http.allow_plaintext,
+            authentication: match http.authentication {
+                config::HttpAuthentication::None => HttpAuthentication::None,
+                config::HttpAuthentication::Bearer => HttpAuthentication::Bearer(secret),
+                config::HttpAuthentication::Basic => HttpAuthentication::Basic {
+                    user_name: http.user_name.clone().unwrap_or_default(),
+                    password: secret,
+                },
+                config::HttpAuthentication::Header => HttpAuthentication::Header {
+                    name: http.header_name.clone().unwrap_or_default(),
+                    value: secret,
+                },
+            },
+            // What is no network is refused when the configuration is read.
+            allowed_networks: http
+                .allowed_networks
+                .iter()
+                .filter_map(|range| IpNet::new(range.address(), range.prefix()).ok())
+                .collect(),
+            ca_pem,
+            timeout: seconds(http.timeout_seconds),
+            max_request_bytes: http.max_request_bytes,
+            max_response_bytes: http.max_response_bytes,
+            requests_per_minute: http.requests_per_minute,
+            tenants: tenants(&http.tenants),
+        };
+        connections
+            .insert(name, connection)
+            .map_err(|source| StartError::Http {
+                name: name.clone(),
+                source,
+            })?;
+    }
+    Ok(connections)
+}
+
+fn ldap(config: &Config) -> Result<LdapConnections, StartError> {
     let mut connections = LdapConnections::new();
     for (name, ldap) in &config.ldap {
         let password = ldap.password().map_err(|source| StartError::File {
@@ -110,7 +182,7 @@ pub(crate) fn ldap(config: &Config) -> Result<LdapConnections, StartError> {
             ca_pem,
             timeout: seconds(ldap.timeout_seconds),
             max_entries: ldap.max_entries,
-            tenants: (!ldap.tenants.iter().any(|tenant| tenant == "*")).then(|| ldap.tenants.iter().cloned().collect()),
+            tenants: tenants(&ldap.tenants),
         };
         connections
             .insert(name, connection)
@@ -122,11 +194,56 @@ pub(crate) fn ldap(config: &Config) -> Result<LdapConnections, StartError> {
     Ok(connections)
 }
 
+fn work(config: &Config) -> WorkSettings {
+    WorkSettings {
+        record_calls: config.plugins.recorded_input_hours > 0,
+        attempts: config.plugins.observer_attempts,
+        parallel: config.plugins.observer_parallel,
+        ..WorkSettings::default()
+    }
+}
+
+fn queue(config: &Config) -> QueueSettings {
+    let days = u64::from(config.queue.question_days);
+    QueueSettings {
+        query_lifetime: (days > 0).then(|| seconds(days * 24 * 60 * 60)),
+        open_on_policy_failure: config.plugins.command_policy_failure == PolicyFailure::Open,
+    }
+}
+
+fn queue_rules(config: &Config) -> QueueRules {
+    let queue = &config.queue;
+    QueueRules {
+        offer_again_first: seconds(queue.offer_again_first_seconds),
+        offer_again_longest: seconds(queue.offer_again_longest_seconds),
+        stuck_after: queue.stuck_after_offers,
+        stuck_again: seconds(queue.stuck_offer_hours * 60 * 60),
+        push_again_first: seconds(queue.push_again_first_minutes * 60),
+        push_again_per_day: queue.push_again_per_day,
+        ..QueueRules::default()
+    }
+}
+
+/// How long what is over is kept.
+pub(crate) fn retention(config: &Config) -> Retention {
+    const HOUR: u64 = 60 * 60;
+    Retention {
+        commands: seconds(u64::from(config.retention.commands_days) * 24 * HOUR),
+        results: seconds(u64::from(config.retention.results_days) * 24 * HOUR),
+        decisions: seconds(u64::from(config.plugins.decisions_days) * 24 * HOUR),
+        recorded_calls: seconds(u64::from(config.plugins.recorded_input_hours) * HOUR),
+        events: seconds(u64::from(config.plugins.events_days) * 24 * HOUR),
+        ..Retention::default()
+    }
+}
+
 /// What the engine is told when the server listens on `bound`.
 pub(crate) fn engine(config: &Config, bound: SocketAddr) -> Result<EngineSettings, StartError> {
     Ok(EngineSettings {
         enrollment: enrollment(config, bound)?,
         push: push(config)?,
+        queue: queue(config),
+        work: work(config),
         hook_budget: Duration::from_millis(config.plugins.request_budget_milliseconds),
     })
 }
@@ -200,6 +317,7 @@ fn push(config: &Config) -> Result<PushSettings, StartError> {
         ..ClientOptions::default()
     };
     settings.batch = push.batch;
+    settings.per_second = (push.per_second > 0).then_some(push.per_second);
     settings.lease = seconds(push.lease_seconds);
     settings.retry_first = seconds(push.retry_first_seconds);
     settings.retry_longest = seconds(push.retry_longest_seconds);
@@ -212,11 +330,20 @@ pub(crate) fn http(config: &Config) -> HttpSettings {
         realm: config.enrollment.organization.clone(),
         proxy: ProxySettings {
             trusted: ranges(config),
+            // What is no name of a header is refused by `Config::validate`.
+            address_header: server.proxy.address_header.as_ref().and_then(|header| header.parse().ok()),
             ..ProxySettings::default()
         },
         device_body: server.limits.device_body_bytes,
         admin_body: server.limits.admin_body_bytes,
         body_timeout: seconds(server.limits.body_timeout_seconds),
+        rates: RateLimits {
+            enrollments_per_minute: NonZeroU32::new(server.limits.enrollment_requests_per_minute),
+            sign_ins_per_minute: NonZeroU32::new(server.limits.sign_ins_per_minute),
+            wrong_tokens_per_minute: NonZeroU32::new(server.limits.wrong_tokens_per_minute),
+            device_messages_at_once: server.limits.device_messages_per_tenant,
+            ..RateLimits::default()
+        },
     };
     // What is no name of a header is refused by `Config::validate`.
     if let Ok(header) = server.proxy.certificate_header.parse() {
@@ -237,6 +364,7 @@ pub(crate) fn connection_limits(config: &Config) -> ConnectionLimits {
     let limits = &config.server.limits;
     ConnectionLimits {
         connections: limits.connections,
+        connections_per_address: limits.connections_per_address,
         handshake: seconds(limits.handshake_timeout_seconds),
         header: seconds(limits.header_timeout_seconds),
         idle: seconds(limits.idle_timeout_seconds),

@@ -1,11 +1,11 @@
 //! `russet device`: the devices of a tenant.
 
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{Client, ClientArgs};
 use super::context::Context;
-use super::output::{self, Output};
+use super::output::{self, Output, cell, field};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DeviceCommand {
@@ -28,6 +28,19 @@ pub(super) enum DeviceCommand {
         /// Show its commands instead: what waits, what was answered.
         #[arg(long)]
         commands: bool,
+    },
+    /// Wake a device. Whatever it did not answer, or put off, is offered again when it comes.
+    Push {
+        /// Its serial number, UDID or enrollment identifier.
+        device: String,
+    },
+    /// Take back everything that a device has not answered.
+    Flush {
+        /// Its serial number, UDID or enrollment identifier.
+        device: String,
+        /// Only commands of this request type, such as InstallProfile.
+        #[arg(long, value_name = "TYPE")]
+        request_type: Option<String>,
     },
 }
 
@@ -85,15 +98,36 @@ pub(super) async fn run(
                 .await?;
             let rows = output::rows(
                 items(&answer),
-                &["command_uuid", "request_type", "state", "attempts", "created_at"],
+                &[
+                    "command_uuid",
+                    "request_type",
+                    "state",
+                    "attempts",
+                    "waiting_for",
+                    "created_at",
+                ],
             );
             output.answer(&answer, |output| {
                 output.table(
-                    &["command", "request type", "state", "attempts", "created"],
+                    &["command", "request type", "state", "attempts", "waiting for", "created"],
                     &rows,
                     "no commands",
                 )?;
                 more(&answer, output)
+            })
+        }
+        DeviceCommand::Push { device } => {
+            let answer = client
+                .post(client.of_tenant(&["devices", &device, "push"]), &json!({}))
+                .await?;
+            output.answer(&answer, |output| output.line("the push is on its way"))
+        }
+        DeviceCommand::Flush { device, request_type } => {
+            let body = json!({ "request_type": request_type });
+            let url = client.of_tenant(&["devices", &device, "flush"]);
+            let answer = client.post(url, &body).await?;
+            output.answer(&answer, |output| {
+                output.line(format!("{} commands taken back", cell(field(&answer, "cancelled"))))
             })
         }
     }

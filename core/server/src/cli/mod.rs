@@ -11,9 +11,12 @@ mod demo;
 mod device;
 mod error;
 mod file;
+mod group;
+mod oci;
 mod output;
 mod plugin;
 mod progress;
+mod publisher;
 mod push_cert;
 mod serve;
 mod simulate;
@@ -58,6 +61,13 @@ enum Noun {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Make groups of devices, and change who is in them.
+    Group {
+        #[command(subcommand)]
+        command: group::GroupCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Send commands to devices and show what came back.
     Command {
         #[command(subcommand)]
@@ -69,6 +79,13 @@ enum Noun {
     PushCert {
         #[command(subcommand)]
         command: push_cert::PushCertCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Trust publishers of plugins, list and remove them.
+    Publisher {
+        #[command(subcommand)]
+        command: publisher::PublisherCommand,
         #[command(flatten)]
         client: ClientArgs,
     },
@@ -114,6 +131,10 @@ fn run(cli: Cli, stdout: &mut dyn Write) -> miette::Result<()> {
             let mut output = Output::new(stdout, client.json);
             context::block_on(device::run(command, &client, &context, &mut output))
         }
+        Noun::Group { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(group::run(command, &client, &context, &mut output))
+        }
         Noun::Command { command, client } => {
             let mut output = Output::new(stdout, client.json);
             context::block_on(command::run(command, &client, &context, &mut output))
@@ -121,6 +142,10 @@ fn run(cli: Cli, stdout: &mut dyn Write) -> miette::Result<()> {
         Noun::PushCert { command, client } => {
             let mut output = Output::new(stdout, client.json);
             context::block_on(push_cert::run(command, &client, &context, &mut output))
+        }
+        Noun::Publisher { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(publisher::run(command, &client, &context, &mut output))
         }
         Noun::Token { command, client } => {
             let mut output = Output::new(stdout, client.json);

@@ -6,13 +6,16 @@
 mod enrollment;
 mod environment;
 mod example;
+mod http_connections;
 mod ldap;
 mod load;
 mod log;
+mod metrics;
 mod network;
 mod plugins;
 mod problems;
 mod push;
+mod queue;
 mod secret;
 mod server;
 mod settings;
@@ -22,13 +25,16 @@ use std::path::PathBuf;
 
 pub use enrollment::{Enrollment, Signing, WithoutGate};
 pub use example::example;
+pub use http_connections::{HttpAuthentication, HttpConnection};
 pub use ldap::LdapConnection;
 pub use load::ConfigError;
 pub use log::{Log, LogFormat};
+pub use metrics::Metrics;
 pub use network::{IpRange, IpRangeError};
-pub use plugins::{PluginLimits, Plugins};
+pub use plugins::{PluginLimits, Plugins, PolicyFailure, UnsignedPlugins};
 pub use problems::Problem;
 pub use push::{Apns, Push};
+pub use queue::{Queue, Retention};
 pub use secret::Secret;
 pub use server::{Proxy, Server, ServerLimits, Tls};
 pub use storage::{Database, Secrets};
@@ -54,12 +60,17 @@ settings! {
         enrollment: Enrollment,
         apns: Apns,
         push: Push,
+        queue: Queue,
+        retention: Retention,
         plugins: Plugins,
         log: Log,
+        metrics: Metrics,
     }
     maps {
         /// Directories (LDAP) that plugins may ask, each under a name of the operator's choice.
         ldap: LdapConnection => "corp",
+        /// Servers (HTTP) that plugins may use, each under a name of the operator's choice.
+        http: HttpConnection => "scim",
     }
 }
 
@@ -80,9 +91,15 @@ impl Config {
         self.enrollment.check(&mut problems);
         self.apns.check(&mut problems);
         self.push.check(&mut problems);
+        self.queue.check(&mut problems);
+        self.retention.check(&mut problems);
         self.plugins.check(&mut problems);
         self.log.check(&mut problems);
+        self.metrics.check(&mut problems);
         for (name, connection) in &self.ldap {
+            connection.check(name, &mut problems);
+        }
+        for (name, connection) in &self.http {
             connection.check(name, &mut problems);
         }
         if problems.0.is_empty() {

@@ -29,6 +29,9 @@ settings! {
         /// whoever may install then decides alone what runs. Signed plugins have to be of a publisher whom the tenant
         /// trusts either way.
         unsigned: UnsignedPlugins = UnsignedPlugins::Refuse,
+        /// What happens to a command when a command policy fails: `open` lets it go on, `closed` keeps it back. What erases or
+        /// locks a device, takes a passcode away or ends the management is always kept back.
+        command_policy_failure: PolicyFailure = PolicyFailure::Open,
     }
     sections {
         limits: PluginLimits,
@@ -68,6 +71,16 @@ choice! {
         Refuse = "refuse",
         /// They are installed.
         Allow = "allow",
+    }
+}
+
+choice! {
+    /// What the failure of a command policy means for a command that destroys nothing.
+    pub enum PolicyFailure {
+        /// It goes on.
+        Open = "open",
+        /// It is kept back.
+        Closed = "closed",
     }
 }
 

@@ -25,6 +25,9 @@ settings! {
     pub struct Push {
         /// How many pushes may be on their way at once over one connection.
         concurrency: usize = 1_000,
+        /// The most pushes that this server sends in a second, so that the devices of a large wave do not all come at once; 0
+        /// for as many as it can.
+        per_second: u32 = 0,
         /// How many pushes are taken from the queue at once.
         batch: u32 = 256,
         /// How long a push that was taken belongs to this server before another one may take it, in seconds.
@@ -56,6 +59,7 @@ impl Apns {
 impl Push {
     pub(super) fn check(&self, problems: &mut Problems) {
         problems.range("push.concurrency", self.concurrency, 1..=10_000);
+        problems.range("push.per_second", self.per_second, 0..=1_000_000);
         problems.range("push.batch", self.batch, 1..=10_000);
         problems.range("push.lease_seconds", self.lease_seconds, 10..=3600);
         problems.range("push.retry_first_seconds", self.retry_first_seconds, 1..=3600);

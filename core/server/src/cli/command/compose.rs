@@ -14,8 +14,17 @@ use crate::cli::file;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SendArgs {
     /// The devices, by serial number, UDID or enrollment identifier. Repeat it for several.
-    #[arg(long = "device", value_name = "DEVICE", required = true)]
+    #[arg(long = "device", value_name = "DEVICE", required_unless_present_any = ["group", "all"])]
     devices: Vec<String>,
+    /// The devices of a group.
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["devices", "all"])]
+    group: Option<String>,
+    /// Every device of the tenant.
+    #[arg(long, conflicts_with = "devices")]
+    all: bool,
+    /// Send it to so many devices a minute instead of to all at once.
+    #[arg(long, value_name = "DEVICES")]
+    pace: Option<u32>,
     /// Apple's request type, such as DeviceInformation.
     #[arg(required_unless_present_any = ["json_file", "plist", "profile"])]
     request_type: Option<String>,
@@ -29,7 +38,7 @@ pub(in crate::cli) struct SendArgs {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["request_type", "keys", "profile", "priority", "not_before", "expires_at"]
+        conflicts_with_all = ["request_type", "keys", "profile", "priority", "not_before", "expires_at", "pace"]
     )]
     plist: Option<PathBuf>,
     /// Install the stored profile of this name.
@@ -72,19 +81,31 @@ pub(super) enum ComposeError {
 #[derive(Debug, PartialEq)]
 pub(super) enum Body {
     Json(Value),
-    Plist { devices: Vec<String>, plist: Vec<u8> },
+    Plist {
+        audience: Vec<(&'static str, String)>,
+        plist: Vec<u8>,
+    },
 }
 
 impl SendArgs {
     pub(super) fn compose(&self) -> miette::Result<Body> {
         if let Some(path) = &self.plist {
+            let devices = self.devices.iter().map(|device| ("device", device.clone()));
+            let group = self.group.iter().map(|group| ("group", group.clone()));
+            let all = self.all.then(|| ("all", "true".to_owned()));
             return Ok(Body::Plist {
-                devices: self.devices.clone(),
+                audience: devices.chain(group).chain(all).collect(),
                 plist: file::read(path)?,
             });
         }
         let mut body = Map::new();
-        body.insert("devices".to_owned(), json!(self.devices));
+        let (key, audience) = match &self.group {
+            Some(group) => ("group", json!(group)),
+            None if self.all => ("all", json!(true)),
+            None => ("devices", json!(self.devices)),
+        };
+        body.insert(key.to_owned(), audience);
+        body.extend(self.pace.map(|pace| ("pace".to_owned(), pace.into())));
         if let Some(command) = self.command()? {
             body.insert("command".to_owned(), command);
         }
@@ -151,9 +172,8 @@ impl Body {
         let mut url = client.of_tenant(&["commands"]);
         match self {
             Self::Json(body) => client.post(url, &body).await,
-            Self::Plist { devices, plist } => {
-                url.query_pairs_mut()
-                    .extend_pairs(devices.iter().map(|device| ("device", device)));
+            Self::Plist { audience, plist } => {
+                url.query_pairs_mut().extend_pairs(audience);
                 client.post_bytes(url, "application/xml", plist).await
             }
         }
@@ -260,10 +280,30 @@ mod tests {
         assert_eq!(
             body,
             Body::Plist {
-                devices: vec!["A".to_owned()],
+                audience: vec![("device", "A".to_owned())],
                 plist: b"<plist/>".to_vec()
             }
         );
+    }
+
+    #[test]
+    fn a_command_is_for_devices_a_group_or_all() {
+        for (line, expected) in [
+            (&["--group", "lab"][..], json!({"group": "lab"})),
+            (&["--all", "--pace", "500"], json!({"all": true, "pace": 500})),
+        ] {
+            let mut expected = expected;
+            expected["command"] = json!({"RequestType": "ProfileList"});
+            let body = compose(&[line, &["ProfileList"]].concat()).unwrap();
+            assert_eq!(body, Body::Json(expected));
+        }
+        for line in [
+            &["ProfileList"][..],
+            &["--all", "--group", "lab", "ProfileList"],
+            &["--all", "--device", "A", "ProfileList"],
+        ] {
+            assert!(Line::try_parse_from([&["send"], line].concat()).is_err(), "{line:?}");
+        }
     }
 
     #[test]

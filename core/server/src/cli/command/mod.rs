@@ -1,6 +1,7 @@
 //! `russet command`: commands to devices and their answers.
 
 mod compose;
+mod queue;
 mod wait;
 
 use clap::Subcommand;
@@ -21,12 +22,51 @@ pub(super) enum CommandCommand {
     #[command(after_help = "Examples:\n  \
         russet command send --device C02XK1 DeviceInformation 'Queries:=[\"OSVersion\",\"DeviceName\"]' --wait\n  \
         russet command send --device C02XK1 DeviceLock Message='Please return me' PIN=123456\n  \
-        russet command send --device C02XK1 --profile wifi")]
+        russet command send --device C02XK1 --profile wifi\n  \
+        russet command send --all --pace 500 --profile wifi")]
     Send(SendArgs),
     /// Show a command: its state and answer for each device.
     Show {
         /// Its UUID, as `send` prints it.
         command: String,
+    },
+    /// Show how far a command is: how many devices are in which state.
+    Progress {
+        /// Its UUID.
+        command: String,
+    },
+    /// List the commands that wait for an approval.
+    Held {
+        /// The most commands to list.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Let a held command go. It takes another token than the one that sent it.
+    Approve {
+        /// Its UUID.
+        command: String,
+    },
+    /// Take a held command back for good.
+    Reject {
+        /// Its UUID.
+        command: String,
+        /// Why; shown with the command.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Take a command back from every device that has not answered it, or from one.
+    Cancel {
+        /// Its UUID.
+        command: String,
+        /// Only from this device's queue.
+        #[arg(long)]
+        device: Option<String>,
+    },
+    /// List the commands that devices never answer.
+    Stuck {
+        /// The most to list.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
     },
 }
 
@@ -45,7 +85,8 @@ pub(super) async fn run(
             for warning in texts(&queued, "warnings") {
                 progress::line(&format!("warning: {warning}"));
             }
-            let Some(seconds) = send.wait else {
+            // For an approval nobody waits here.
+            let Some(seconds) = send.wait.filter(|_| field(&queued, "held").is_null()) else {
                 return output.answer(&queued, |output| print_queued(&queued, output));
             };
             let answered = wait::wait(&client, &queued, seconds).await?;
@@ -56,6 +97,30 @@ pub(super) async fn run(
             let client = Client::new(args, context)?;
             let answer = client.get(client.of_tenant(&["commands", &command])).await?;
             output.answer(&answer, |output| print_command(&answer, output))
+        }
+        CommandCommand::Progress { command } => {
+            let client = Client::new(args, context)?;
+            queue::progress(&client, &command, output).await
+        }
+        CommandCommand::Held { limit } => {
+            let client = Client::new(args, context)?;
+            queue::held(&client, limit, output).await
+        }
+        CommandCommand::Approve { command } => {
+            let client = Client::new(args, context)?;
+            queue::approve(&client, &command, output).await
+        }
+        CommandCommand::Reject { command, reason } => {
+            let client = Client::new(args, context)?;
+            queue::reject(&client, &command, reason, output).await
+        }
+        CommandCommand::Cancel { command, device } => {
+            let client = Client::new(args, context)?;
+            queue::cancel(&client, &command, device, output).await
+        }
+        CommandCommand::Stuck { limit } => {
+            let client = Client::new(args, context)?;
+            queue::stuck(&client, limit, output).await
         }
     }
 }
@@ -74,8 +139,15 @@ fn print_queued(queued: &Value, output: &mut Output<'_>) -> miette::Result<()> {
     output.line(format!("{} {uuid}", cell(field(queued, "request_type"))))?;
     output.line(format!("queued for {} devices", cell(field(queued, "queued"))))?;
     let waiting: Vec<&str> = texts(queued, "deduplicated").collect();
-    if !waiting.is_empty() {
+    let duplicates = field(queued, "duplicates").as_u64().unwrap_or(0);
+    if !waiting.is_empty() && waiting.len() as u64 == duplicates {
         output.line(format!("already waiting for {}", waiting.join(", ")))?;
+    } else if duplicates > 0 {
+        output.line(format!("already waiting for {duplicates} devices"))?;
+    }
+    if let held @ Value::Object(_) = field(queued, "held") {
+        output.line(format!("held for approval: {}", cell(field(held, "message"))))?;
+        output.line(format!("`russet command approve {uuid}` with another token lets it go"))?;
     }
     output.line(format!("`russet command show {uuid}` shows the answers"))
 }
