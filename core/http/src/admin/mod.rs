@@ -12,6 +12,7 @@ mod groups;
 mod input;
 mod page;
 mod people;
+mod plugin_rollouts;
 mod plugins;
 mod profiles;
 mod publishers;
@@ -31,6 +32,7 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(devices::routes())
         .merge(groups::routes())
         .merge(people::routes())
+        .merge(plugin_rollouts::routes())
         .merge(plugins::routes())
         .merge(profiles::routes())
         .merge(publishers::routes())

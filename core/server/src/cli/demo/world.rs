@@ -6,6 +6,7 @@ use std::time::Duration;
 use miette::{Context as _, IntoDiagnostic, miette};
 use russet::config::Config;
 use russet::{Running, Server};
+use russet_plugin_host::package::{self, SigningKey};
 use russet_simulator::SimulatedDevice;
 use russet_simulator::apns::{ApnsOptions, ApnsStandIn};
 use russet_simulator::device::{DeviceError, DeviceIdentityCa, ServerTrust};
@@ -23,6 +24,9 @@ const TOPIC: &str = "com.apple.mgmt.External.russet-demo";
 
 /// The longest that an answer of a device is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whose plugins the tenant installs: the demo's own.
+const PUBLISHER: &str = "example-orchard";
 
 /// Says that a folder may be removed by the next demo.
 const MARKER: &str = ".russet-demo";
@@ -48,6 +52,7 @@ pub(super) struct World {
     client: Client,
     devices: Vec<SimulatedDevice>,
     plugins: PathBuf,
+    publisher: SigningKey,
     apns: ApnsStandIn,
 }
 
@@ -117,6 +122,7 @@ impl World {
             client,
             devices,
             plugins: args.plugins.clone(),
+            publisher: SigningKey::generate().into_diagnostic()?,
             apns,
         })
     }
@@ -140,6 +146,13 @@ impl World {
             .put(self.client.of_tenant(&["push-certificates"]), &body)
             .await?;
         story.says("russet", format!("has a push certificate for {}", text(&put, "topic")))?;
+        let key = self.publisher.public();
+        let body = json!({"name": PUBLISHER, "public_key": key});
+        self.client.post(self.client.of_tenant(&["publishers"]), &body).await?;
+        story.says(
+            "russet",
+            format!("installs plugins that {PUBLISHER} has signed, with key {}", key.id()),
+        )?;
         let gate = json!({"serial_numbers": {"allow": [MAC, PHONE]}, "ownership": ["organization"]});
         self.install(story, "enrollment-gate", &gate).await?;
         self.install(
@@ -166,8 +179,9 @@ impl World {
                 path.display()
             )
         })?;
+        let signed = package::sign(&component, &self.publisher, jiff::Timestamp::now()).into_diagnostic()?;
         let body = json!({
-            "component": base64::engine::general_purpose::STANDARD.encode(component),
+            "component": base64::engine::general_purpose::STANDARD.encode(signed),
             "settings": settings,
             "grants": {"capabilities": ["log.write", "settings.get"]},
         });

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use miette::Diagnostic;
-use russet_plugin_host::{InspectError, Inspection, Limits, inspect};
+use russet_plugin_host::package::{Package, PackageError, Signature};
+use russet_plugin_host::{InspectError, Inspection, Limits, ManifestSchedule, inspect};
 use serde_json::json;
 
 use super::super::{file, output::Output};
@@ -28,24 +29,64 @@ pub(super) struct NoPlugin {
     source: InspectError,
 }
 
+/// A file whose signatures do not fit it.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("{}: {source}", path.display())]
+#[diagnostic(help("it was changed after it was signed: get it again from where it came from"))]
+struct BadSignatures {
+    path: PathBuf,
+    source: PackageError,
+}
+
 /// Reads a component and looks into it.
 pub(super) fn read(path: &Path) -> miette::Result<(Vec<u8>, Inspection)> {
     let bytes = file::read(path)?;
-    let inspection = inspect(&bytes).map_err(|source| NoPlugin {
-        path: path.to_owned(),
-        source,
-    })?;
+    let inspection = inspected(&bytes, path)?;
     Ok((bytes, inspection))
 }
 
-pub(super) fn run(args: &InspectArgs, stdout: &mut dyn Write) -> miette::Result<()> {
-    let (_, inspection) = read(&args.file)?;
-    let limits = Limits::default();
-    let answer = json!({"component": inspection, "default_limits": limits});
-    Output::new(stdout, args.json).answer(&answer, |output| output.facts(&facts(&inspection, &limits)))
+/// Looks into a component that came from `path`.
+pub(super) fn inspected(bytes: &[u8], path: &Path) -> Result<Inspection, NoPlugin> {
+    inspect(bytes).map_err(|source| NoPlugin {
+        path: path.to_owned(),
+        source,
+    })
 }
 
-fn facts(inspection: &Inspection, limits: &Limits) -> Vec<(String, String)> {
+pub(super) fn run(args: &InspectArgs, stdout: &mut dyn Write) -> miette::Result<()> {
+    let (bytes, inspection) = read(&args.file)?;
+    let package = Package::read(&bytes).map_err(|source| BadSignatures {
+        path: args.file.clone(),
+        source,
+    })?;
+    let limits = Limits::default();
+    let answer = json!({"component": inspection, "signatures": package.signatures, "default_limits": limits});
+    Output::new(stdout, args.json).answer(&answer, |output| {
+        output.facts(&facts(&inspection, &package.signatures, &limits))
+    })
+}
+
+fn described(schedule: &ManifestSchedule) -> String {
+    match (schedule.every_minutes, &schedule.daily_at) {
+        (Some(minutes), _) => format!("{}: every {minutes} minutes", schedule.name),
+        (None, Some(time)) => format!("{}: daily at {time} UTC", schedule.name),
+        (None, None) => schedule.name.clone(),
+    }
+}
+
+/// Whose signatures fit the file. Whether anybody trusts them is a server's to say.
+fn signed_by(signatures: &[Signature]) -> String {
+    if signatures.is_empty() {
+        return "nobody; `russet plugin sign` signs it".to_owned();
+    }
+    let signers: Vec<String> = signatures
+        .iter()
+        .map(|signature| format!("key {} at {}", signature.public_key.id(), signature.signed_at))
+        .collect();
+    signers.join(", ")
+}
+
+fn facts(inspection: &Inspection, signatures: &[Signature], limits: &Limits) -> Vec<(String, String)> {
     let manifest = &inspection.manifest;
     let list = |names: &BTreeSet<String>| match names.is_empty() {
         true => "nothing".to_owned(),
@@ -68,8 +109,14 @@ fn facts(inspection: &Inspection, limits: &Limits) -> Vec<(String, String)> {
     if !inspection.unused.is_empty() {
         facts.push(("  without using", list(&inspection.unused)));
     }
+    facts.push(("reads", list(&inspection.reads)));
+    if !manifest.events.is_empty() {
+        facts.push(("events", manifest.events.join(", ")));
+    }
+    for schedule in &manifest.schedules {
+        facts.push(("schedule", described(schedule)));
+    }
     facts.extend([
-        ("reads", list(&inspection.reads)),
         (
             "settings",
             if manifest.settings_schema.is_some() {
@@ -81,6 +128,7 @@ fn facts(inspection: &Inspection, limits: &Limits) -> Vec<(String, String)> {
         ),
         ("size", format!("{} KiB", inspection.size.div_ceil(1024))),
         ("sha-256", inspection.digest.clone()),
+        ("signed by", signed_by(signatures)),
         (
             "limits of a call",
             format!(

@@ -1,10 +1,22 @@
 //! `russet plugin`: from an empty folder to a running revision.
 
+mod bench;
 mod build;
+mod check;
 mod inspect;
 mod install;
+mod keys;
 mod list;
 mod new;
+mod replay;
+mod run;
+mod scripted;
+mod templates;
+mod test;
+mod pull;
+mod push;
+mod sign;
+mod verify;
 
 use std::io::Write;
 
@@ -15,12 +27,37 @@ use super::context::Context;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PluginCommand {
-    /// Write a plugin that builds, with a test, to begin with.
+    /// Write a plugin that builds, with tests, to begin with.
     New(new::NewArgs),
-    /// Build plugin crates to components: one file each, with the manifest inside.
+    /// Build plugins to components: one file each, with the manifest inside.
     Build(build::BuildArgs),
+    /// Find out whether a server would run a component: manifest, imports, settings, compilation, start. Needs no server.
+    Check(check::CheckArgs),
+    /// Build a plugin, run its own tests, and its cases in the real host. Needs no server.
+    Test(test::TestArgs),
+    /// Call a hook of a component in the real host, with scripted capabilities. Needs no server.
+    Run(run::RunArgs),
+    /// Ask recorded decisions again: the same revision has to decide the same, byte for byte. Needs no server.
+    Replay(replay::ReplayArgs),
+    /// Ask recorded decisions again, of another revision: what it would change. Needs no server.
+    Diff(replay::ReplayArgs),
+    /// Measure how fast a component answers. Needs no server.
+    Bench(bench::BenchArgs),
     /// Show what a component is, asks for and may use. Needs no server.
     Inspect(inspect::InspectArgs),
+    /// Make a key to sign plugins with, and show its public half.
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
+    /// Sign a plugin. Needs no server.
+    Sign(sign::SignArgs),
+    /// Show who signed a plugin, and check that it is as they signed it. Needs no server.
+    Verify(verify::VerifyArgs),
+    /// Push a plugin to an OCI registry.
+    Push(push::PushArgs),
+    /// Pull a plugin from an OCI registry.
+    Pull(pull::PullArgs),
     /// Install a component on a server, or swap the revision that runs there.
     Install(Box<install::InstallArgs>),
     /// List the plugins of a server.
@@ -30,8 +67,19 @@ pub(super) enum PluginCommand {
 pub(super) fn run(command: PluginCommand, context: &Context, stdout: &mut dyn Write) -> miette::Result<()> {
     match command {
         PluginCommand::New(args) => new::run(&args, stdout),
-        PluginCommand::Build(args) => build::run(args, stdout),
+        PluginCommand::Build(args) => build::run(&args, stdout),
+        PluginCommand::Check(args) => check::run(&args, stdout),
+        PluginCommand::Test(args) => test::run(&args, stdout),
+        PluginCommand::Run(args) => run::run(&args, stdout),
+        PluginCommand::Replay(args) => replay::replay(&args, stdout),
+        PluginCommand::Diff(args) => replay::diff(&args, stdout),
+        PluginCommand::Bench(args) => bench::run(&args, stdout),
         PluginCommand::Inspect(args) => inspect::run(&args, stdout),
+        PluginCommand::Keys { command } => keys::run(&command, stdout),
+        PluginCommand::Sign(args) => sign::run(&args, stdout),
+        PluginCommand::Verify(args) => verify::run(&args, stdout),
+        PluginCommand::Push(args) => push::run(&args, stdout),
+        PluginCommand::Pull(args) => pull::run(&args, stdout),
         PluginCommand::Install(args) => install::run(&args, context, stdout),
         PluginCommand::List(args) => list::run(&args, context, stdout),
     }
