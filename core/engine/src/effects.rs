@@ -3,9 +3,7 @@
 
 use jiff::Timestamp;
 use russet_hooks::{DecisionRecord, Effect, EffectAction as Wanted, HookKind, HookSet, MAX_DEPTH, Requester};
-use russet_store::{
-    EffectAction, EnrollmentId, EnrollmentLookup, EnrollmentRecord, NewCall, NewEffect, StoreError,
-};
+use russet_store::{EffectAction, EnrollmentId, EnrollmentLookup, EnrollmentRecord, NewCall, NewEffect, StoreError};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -23,6 +21,9 @@ const MAX_VALUE: usize = 4 << 10;
 
 /// The largest payload of a call and the largest detail of an event, in bytes.
 const MAX_PAYLOAD: usize = 64 << 10;
+
+/// The largest secret, in bytes.
+const MAX_SECRET: usize = 16 << 10;
 
 /// How far ahead a call may be scheduled, in hours.
 const MAX_AHEAD: i64 = 10 * 366 * 24;
@@ -103,7 +104,15 @@ impl Engine {
             },
             Wanted::AssignDeclarations { name } => text(name).map(|name| EffectAction::AssignDeclarations { name }),
             Wanted::UnassignDeclarations { name } => text(name).map(|name| EffectAction::UnassignDeclarations { name }),
-            Wanted::PutSecret { .. } => Err("the server keeps no secrets for plugins".into()),
+            Wanted::PutSecret { name, value } => match text(name) {
+                Err(refusal) => Err(refusal),
+                Ok(_) if value.expose().len() > MAX_SECRET => Err("a secret has at most 16,384 bytes".into()),
+                Ok(name) => {
+                    let (store, plugin) = (&self.inner.store, &record.plugin);
+                    let secret = store.sealed_plugin_secret(tenant, plugin, &name, value.expose())?;
+                    Ok(EffectAction::PutSecret(secret))
+                }
+            },
             Wanted::ScheduleCall { name, at_ms, payload } => call(request, record, name, *at_ms, payload),
             Wanted::EmitEvent { kind, detail } => event(request, record, kind, detail),
         })
@@ -125,7 +134,10 @@ impl Engine {
         // A policy is not asked about what a policy wants.
         let request = if record.hook == HookKind::CommandPolicy {
             let hooks = std::sync::Arc::new(HookSet::default());
-            &Request { hooks, ..request.clone() }
+            &Request {
+                hooks,
+                ..request.clone()
+            }
         } else {
             request
         };

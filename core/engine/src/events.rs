@@ -72,7 +72,10 @@ impl Observed for Observing {
 
     fn anywhere(&self, kind: &str) -> bool {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.tenants.values().any(|tenant| self.hooks.pin(tenant).observes(kind))
+        known
+            .tenants
+            .values()
+            .any(|tenant| self.hooks.pin(tenant).observes(kind))
     }
 }
 
@@ -106,7 +109,10 @@ impl Engine {
         {
             // The report is in one place, sealed, and goes with it.
             let entry = store.command_entry(id, uuid).await?;
-            if let Some(report) = entry.and_then(|entry| entry.result).filter(|report| report.len() <= MAX_REPORT) {
+            if let Some(report) = entry
+                .and_then(|entry| entry.result)
+                .filter(|report| report.len() <= MAX_REPORT)
+            {
                 detail.insert("report".to_owned(), STANDARD.encode(report).into());
             }
         }
@@ -115,7 +121,9 @@ impl Engine {
             kind: event.kind,
             time: event.created_at.as_millisecond(),
             device: enrollment.as_ref().map(subject::device),
-            person: enrollment.as_ref().and_then(|device| subject::person(device.person.as_ref())),
+            person: enrollment
+                .as_ref()
+                .and_then(|device| subject::person(device.person.as_ref())),
             detail: event.detail.to_string(),
             attempt: delivery.attempts,
             depth: event.depth,

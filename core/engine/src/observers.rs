@@ -134,7 +134,9 @@ impl ObserverRunner {
                 if busy.len() >= settings.observers.max(1) {
                     break;
                 }
-                let Some(tenant) = view.observers.get(&key) else { continue };
+                let Some(tenant) = view.observers.get(&key) else {
+                    continue;
+                };
                 if resting.contains_key(&key) || busy.values().any(|one| *one == key) {
                     continue;
                 }
@@ -196,7 +198,11 @@ impl View {
         let due = engine.inner.store.observers_due(Timestamp::now()).await?;
         // One that was installed a moment ago.
         let others = due.iter().any(|key| !self.observers.contains_key(key));
-        if others && self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_AGAIN.min(idle)) {
+        if others
+            && self
+                .looked
+                .is_none_or(|looked| looked.elapsed() >= LOOK_AGAIN.min(idle))
+        {
             self.look(engine).await?;
         }
         Ok(due)
@@ -208,14 +214,20 @@ impl View {
         for tenant in engine.all_tenants().await? {
             let hooks = engine.inner.hooks.pin(&tenant.name);
             let plugins: Vec<_> = hooks.observers().map(|(plugin, _)| plugin.to_owned()).collect();
-            let keys = plugins.iter().map(|plugin| ((tenant.id, plugin.clone()), tenant.clone()));
+            let keys = plugins
+                .iter()
+                .map(|plugin| ((tenant.id, plugin.clone()), tenant.clone()));
             self.observers.extend(keys);
             let said = self.said.get(&tenant.id);
             if said.is_some_and(|(said, at)| *said == plugins && at.elapsed() < SAY_AGAIN) {
                 continue;
             }
             if !plugins.is_empty() {
-                engine.inner.store.observers_seen(tenant.id, plugins.clone(), now).await?;
+                engine
+                    .inner
+                    .store
+                    .observers_seen(tenant.id, plugins.clone(), now)
+                    .await?;
             }
             engine.inner.observing.cursors(tenant.id, plugins.clone());
             self.said.insert(tenant.id, (plugins, Instant::now()));
@@ -278,13 +290,17 @@ impl Worker {
                 held_until = Instant::now() + settings.lease;
             }
             let hooks = engine.inner.hooks.pin(&self.tenant.name);
-            let Some(prefixes) = prefixes(&hooks, &self.plugin) else { break };
+            let Some(prefixes) = prefixes(&hooks, &self.plugin) else {
+                break;
+            };
             let now = Timestamp::now();
             let wanted = |kind: &str| prefixes.iter().any(|wanted| event_matches(wanted, kind));
             let looked_at = if self.cancel.is_cancelled() {
                 0
             } else {
-                store.observer_take(self.tenant.id, &self.plugin, wanted, TAKE, now).await?
+                store
+                    .observer_take(self.tenant.id, &self.plugin, wanted, TAKE, now)
+                    .await?
             };
             worked |= looked_at > 0;
             let room = settings.parallel.max(1).saturating_sub(under_way.len());
@@ -293,7 +309,8 @@ impl Worker {
                 let next = store.observer_next(self.tenant.id, &self.plugin, limit, now).await?;
                 for delivery in next {
                     let key = (delivery.event.id, delivery.event.enrollment);
-                    if in_hand.values().any(|(event, _)| *event == key.0) || under_way.len() >= settings.parallel.max(1) {
+                    if in_hand.values().any(|(event, _)| *event == key.0) || under_way.len() >= settings.parallel.max(1)
+                    {
                         continue;
                     }
                     let hand = Hand {
@@ -363,7 +380,11 @@ impl Hand {
             return Ok(());
         };
         let settings = &self.engine.inner.settings.work;
-        let tried = if was_not_asked(&undecided.fault) { attempts } else { attempts.saturating_add(1) };
+        let tried = if was_not_asked(&undecided.fault) {
+            attempts
+        } else {
+            attempts.saturating_add(1)
+        };
         let parked = tried >= settings.attempts.max(1);
         if parked {
             tracing::error!(

@@ -63,7 +63,9 @@ impl ScheduleRunner {
             }
             let room = most.saturating_sub(running.len());
             for job in this.claim(room).await {
-                let Some(tenant) = tenants.get(&job.work.tenant).cloned() else { continue };
+                let Some(tenant) = tenants.get(&job.work.tenant).cloned() else {
+                    continue;
+                };
                 let this = Arc::clone(&this);
                 running.spawn(async move { this.run_job(&tenant, job).await });
             }
@@ -96,7 +98,9 @@ impl ScheduleRunner {
                 .flat_map(|(plugin, schedules)| schedules.iter().map(|one| (plugin.to_owned(), one.clone())))
                 .collect();
             let what = (plugins, schedules);
-            let same = said.get(&tenant.id).is_some_and(|(said, at)| *said == what && at.elapsed() < SAY_AGAIN);
+            let same = said
+                .get(&tenant.id)
+                .is_some_and(|(said, at)| *said == what && at.elapsed() < SAY_AGAIN);
             if same || (what.0.is_empty() && !said.contains_key(&tenant.id)) {
                 continue;
             }
@@ -106,7 +110,9 @@ impl ScheduleRunner {
                 rule: rule(schedule.when),
                 next: next(schedule.when, now),
             });
-            store.schedules_seen(tenant.id, what.0.clone(), schedules.collect(), now).await?;
+            store
+                .schedules_seen(tenant.id, what.0.clone(), schedules.collect(), now)
+                .await?;
             said.insert(tenant.id, (what, Instant::now()));
         }
         store

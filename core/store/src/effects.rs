@@ -14,6 +14,7 @@ use crate::enrollments::EnrollmentState;
 use crate::error::StoreError;
 use crate::events;
 use crate::ids::{EnrollmentId, TenantId};
+use crate::plugin_secrets::{SealedPluginSecret, store_secret};
 use crate::schedules::{self, NewCall};
 use crate::store::Store;
 use crate::{assignments, commands, declarations, push};
@@ -61,6 +62,8 @@ pub enum EffectAction {
     },
     /// Wakes the device.
     Push,
+    /// Keeps a secret of the plugin's own.
+    PutSecret(SealedPluginSecret),
     /// Calls the plugin again at a time.
     ScheduleCall(NewCall),
     /// Gives the device a stored profile.
@@ -112,6 +115,7 @@ impl EffectAction {
             Self::EnqueueCommand(_) => "enqueue-command",
             Self::CancelCommand { .. } => "cancel-command",
             Self::Push => "push",
+            Self::PutSecret(_) => "put-secret",
             Self::ScheduleCall(_) => "schedule-call",
             Self::AssignProfile { .. } => "assign-profile",
             Self::UnassignProfile { .. } => "unassign-profile",
@@ -131,8 +135,11 @@ impl EffectAction {
                 json!({ "uuid": command.0.uuid, "request_type": command.0.request_type })
             }
             Self::CancelCommand { uuid } => json!({ "uuid": uuid }),
+            Self::PutSecret(secret) => json!({ "name": secret.name }),
             Self::ScheduleCall(call) => json!({ "name": call.name, "at": call.at }),
-            Self::AssignProfile { profile, .. } | Self::UnassignProfile { profile, .. } => json!({ "profile": profile }),
+            Self::AssignProfile { profile, .. } | Self::UnassignProfile { profile, .. } => {
+                json!({ "profile": profile })
+            }
             Self::AssignDeclarations { name } | Self::UnassignDeclarations { name } => json!({ "name": name }),
             Self::EmitEvent { kind, .. } => json!({ "kind": kind }),
             Self::Push | Self::Refused { .. } => json!({}),
@@ -153,7 +160,11 @@ enum Done {
 }
 
 fn changed(changed: bool, otherwise: &'static str) -> Done {
-    if changed { Done::Applied } else { Done::Unchanged(otherwise) }
+    if changed {
+        Done::Applied
+    } else {
+        Done::Unchanged(otherwise)
+    }
 }
 
 /// Somebody else's answer that nothing was changed, as an effect's.
@@ -268,9 +279,19 @@ async fn one(db: &Db, cause: Cause<'_>, effect: &NewEffect) -> Result<Done, Stor
     if let EffectAction::Refused { reason, .. } = &effect.action {
         return refused(reason);
     }
-    if let EffectAction::ScheduleCall(call) = &effect.action {
-        schedules::call(db, cause, call).await?;
-        return Ok(Done::Applied);
+    match &effect.action {
+        EffectAction::ScheduleCall(call) => {
+            schedules::call(db, cause, call).await?;
+            return Ok(Done::Applied);
+        }
+        EffectAction::PutSecret(secret) => {
+            return if store_secret(db, cause.tenant, secret, cause.now).await? {
+                Ok(Done::Applied)
+            } else {
+                refused("the plugin has as many secrets as it may have")
+            };
+        }
+        _ => {}
     }
     let target = match target(db, cause, effect).await? {
         Ok(target) => target,
@@ -287,12 +308,7 @@ async fn one(db: &Db, cause: Cause<'_>, effect: &NewEffect) -> Result<Done, Stor
     }
 }
 
-async fn on_enrollment(
-    db: &Db,
-    cause: Cause<'_>,
-    action: &EffectAction,
-    target: Target,
-) -> Result<Done, StoreError> {
+async fn on_enrollment(db: &Db, cause: Cause<'_>, action: &EffectAction, target: Target) -> Result<Done, StoreError> {
     match action {
         EffectAction::SetAttribute { name, value } => {
             let mut attributes = target.attributes;
@@ -362,18 +378,14 @@ async fn on_enrollment(
             push::request(db, &[target.id], cause.now).await?;
             Ok(Done::Applied)
         }
-        EffectAction::ScheduleCall(_) | EffectAction::EmitEvent { .. } | EffectAction::Refused { .. } => {
-            refused("this effect is about no enrollment")
-        }
+        EffectAction::ScheduleCall(_)
+        | EffectAction::PutSecret(_)
+        | EffectAction::EmitEvent { .. }
+        | EffectAction::Refused { .. } => refused("this effect is about no enrollment"),
     }
 }
 
-async fn set_attributes(
-    db: &Db,
-    cause: Cause<'_>,
-    id: EnrollmentId,
-    attributes: String,
-) -> Result<Done, StoreError> {
+async fn set_attributes(db: &Db, cause: Cause<'_>, id: EnrollmentId, attributes: String) -> Result<Done, StoreError> {
     let sql = "UPDATE enrollments SET attributes = $1 WHERE id = $2";
     db.exec(sql, values![attributes, id]).await?;
     declarations::request_plan(db, &[id], cause.now).await?;

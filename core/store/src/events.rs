@@ -56,8 +56,7 @@ pub struct EventFilter {
 }
 
 /// The columns of [`event_of`], of `events e` and `enrollments n`.
-pub(crate) const EVENT: &str =
-    "e.id, e.kind, e.enrollment_id, n.enrollment_key, e.detail, e.depth, e.created_at";
+pub(crate) const EVENT: &str = "e.id, e.kind, e.enrollment_id, n.enrollment_key, e.detail, e.depth, e.created_at";
 
 pub(crate) fn event_of(row: &Row) -> Result<EventRecord, StoreError> {
     Ok(EventRecord {
@@ -201,13 +200,7 @@ pub(crate) async fn tell_queued(
     let Some(wanted) = db.wanted(tenant, QUEUED) else {
         return Ok(());
     };
-    let values = values![
-        command,
-        QUEUED,
-        detail().to_string(),
-        i64::from(db.depth()),
-        ms(now),
-    ];
+    let values = values![command, QUEUED, detail().to_string(), i64::from(db.depth()), ms(now),];
     let rows = db.all(FAN_OUT, values).await?;
     let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
     match ids.into_iter().min() {

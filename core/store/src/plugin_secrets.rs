@@ -24,7 +24,7 @@ const HANDED_OUT: &str = "plugin-sealed";
 #[derive(Clone, Debug)]
 pub struct SealedPluginSecret {
     plugin: String,
-    name: String,
+    pub(crate) name: String,
     sealed: Vec<u8>,
 }
 

@@ -163,6 +163,17 @@ impl Bench {
         }
     }
 
+    /// Lets decisions join the chain until none waits: on PostgreSQL, another database's transaction may hold some up.
+    pub(crate) async fn chained(&self) {
+        loop {
+            self.store.chain_decisions().await.unwrap();
+            if self.store.verify_decisions(self.tenant, None).await.unwrap().waiting == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.serial.fetch_add(1, Ordering::Relaxed)
     }

@@ -18,6 +18,7 @@ mod fan_out;
 mod history;
 mod hold;
 mod identities;
+mod observers;
 mod plugin_data;
 mod plugins;
 mod publishers;
@@ -26,6 +27,7 @@ mod queue;
 mod queue_rules;
 mod records;
 mod schedules;
+mod rollouts;
 mod secrets;
 
 use std::sync::Arc;
@@ -62,11 +64,13 @@ fn all() -> Vec<(&'static str, Behaviour)> {
         push::behaviours(),
         plugin_data::behaviours(),
         plugins::behaviours(),
+        rollouts::behaviours(),
         publishers::behaviours(),
         records::behaviours(),
         effects::behaviours(),
         decision_chain::behaviours(),
         events::behaviours(),
+        observers::behaviours(),
         schedules::behaviours(),
         churn::behaviours(),
         concurrency::behaviours(),
