@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russet_hooks::{Answers, Blame, FaultKind, PluginFault, Recorder, Scope};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Store, UpdateDeadline};
 
@@ -70,8 +70,14 @@ impl Prepared {
             Ok(instance) => instance,
             Err(error) => return Err(classify(store.data(), Phase::Start, &error)),
         };
-        let answer = call(&mut store, &instance).await;
-        answer.map_err(|error| classify(store.data(), Phase::Call, &error))
+        let answer = call(&mut store, &instance)
+            .await
+            .map_err(|error| classify(store.data(), Phase::Call, &error))?;
+        // Host calls end with the deadline too, and what a plugin makes of that is no decision of its own.
+        if Instant::now() >= store.data().scope.deadline {
+            return Err(self.fault(FaultKind::Deadline, "no answer before the deadline"));
+        }
+        Ok(answer)
     }
 
     fn store(&self, input: CallInput, subject: Subject) -> Store<CallState> {

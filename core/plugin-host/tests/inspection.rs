@@ -7,8 +7,8 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{RENDERED, artifact, template_component, with_manifest};
-use russet_hooks::HookKind;
-use russet_plugin_host::{InspectError, Manifest, ManifestError, component_digest, inspect};
+use russet_hooks::{HookKind, Schedule, ScheduleTime};
+use russet_plugin_host::{CAPABILITIES, InspectError, Manifest, ManifestError, component_digest, inspect};
 use serde_json::{Value, json};
 
 fn manifest() -> Value {
@@ -110,12 +110,104 @@ fn a_manifest_is_read_strictly() {
 }
 
 #[test]
-fn wasi_is_refused_by_name() {
-    let text = refusal(&component(
-        r#"(component (import "wasi:cli/environment@0.2.0" (instance
-            (export "get-arguments" (func (result (list string)))))))"#,
-    ));
-    assert!(text.contains("wasi:cli/environment@0.2.0"), "{text}");
+fn wasi_that_nobody_offers_is_refused_by_name() {
+    for import in [
+        "wasi:http/outgoing-handler@0.2.0",
+        "wasi:cli/environment@0.3.0",
+        "wasi:keyvalue/store@0.2.0",
+    ] {
+        let text = refusal(&component(&format!(
+            r#"(component (import "{import}" (instance (export "go" (func)))))"#
+        )));
+        assert!(text.contains(import) && text.contains("sockets of 0.2"), "{text}");
+    }
+}
+
+#[test]
+fn every_function_of_the_contract_is_a_capability_and_no_other() {
+    let mut interface = String::new();
+    let mut functions = BTreeSet::new();
+    for line in include_str!("../../../wit/capabilities.wit").lines() {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix("interface ") {
+            interface = name.trim_end_matches(" {").to_owned();
+        } else if let Some((name, _)) = line.split_once(": func(") {
+            functions.insert(format!("{interface}.{name}"));
+        }
+    }
+    let known: BTreeSet<String> = CAPABILITIES.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(functions, known);
+    assert_eq!(known.len(), CAPABILITIES.len(), "one is listed twice");
+}
+
+#[test]
+fn events_and_schedules_belong_to_their_hooks() {
+    let with = |hooks: Value, change: Value| {
+        let mut document = manifest();
+        document["hooks"] = hooks;
+        document
+            .as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
+        Manifest::parse(document.to_string().as_bytes()).map_err(|error| error.to_string())
+    };
+    let observer = || json!(["observer"]);
+    let scheduled = || json!(["scheduled"]);
+    assert!(with(observer(), json!({"events": ["*", "enrollment.", "command.answered"]})).is_ok());
+    for (hooks, change, expected) in [
+        (observer(), json!({}), "name their kinds"),
+        (json!(["directory"]), json!({"events": ["*"]}), "this plugin is none"),
+        (observer(), json!({"events": ["Has Spaces"]}), "kind of event"),
+        (observer(), json!({"events": [""]}), "kind of event"),
+        (observer(), json!({"events": vec!["a"; 101]}), "more than 100"),
+        (
+            json!(["directory"]),
+            json!({"schedules": [{"name": "a", "every_minutes": 5}]}),
+            "implement `scheduled`",
+        ),
+        (scheduled(), json!({"schedules": [{"name": "a"}]}), "needs either"),
+        (
+            scheduled(),
+            json!({"schedules": [{"name": "a", "every_minutes": 0}]}),
+            "needs either",
+        ),
+        (
+            scheduled(),
+            json!({"schedules": [{"name": "a", "every_minutes": 5, "daily_at": "02:00"}]}),
+            "needs either",
+        ),
+        (
+            scheduled(),
+            json!({"schedules": [{"name": "a", "daily_at": "24:00"}]}),
+            "needs either",
+        ),
+        (
+            scheduled(),
+            json!({"schedules": [{"name": "a", "every_minutes": 5}, {"name": "a", "every_minutes": 6}]}),
+            "used twice",
+        ),
+    ] {
+        let error = with(hooks, change.clone()).unwrap_err();
+        assert!(error.contains(expected), "{change}: {error}");
+    }
+    let manifest = with(
+        scheduled(),
+        json!({"schedules": [{"name": "often", "every_minutes": 5}, {"name": "nightly", "daily_at": "02:30"}]}),
+    )
+    .unwrap();
+    assert_eq!(
+        manifest.schedules(),
+        [
+            Schedule {
+                name: "often".to_owned(),
+                when: ScheduleTime::EveryMinutes(5),
+            },
+            Schedule {
+                name: "nightly".to_owned(),
+                when: ScheduleTime::DailyAt { hour: 2, minute: 30 },
+            },
+        ]
+    );
 }
 
 #[test]
