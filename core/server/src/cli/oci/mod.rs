@@ -16,8 +16,9 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
 use russet_plugin_host::{MAX_COMPONENT, Manifest, component_digest};
 
-pub(super) use self::error::OciError;
+use self::error::OciError;
 use self::reference::Address;
+pub(super) use self::reference::of_argument;
 use super::file;
 
 /// What kind of artifact a plugin is.

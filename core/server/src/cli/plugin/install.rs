@@ -8,19 +8,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use miette::Diagnostic;
-use russet_plugin_host::{Grants, Manifest};
+use russet_plugin_host::{Grants, Inspection, LimitGrants, Manifest};
 use serde_json::{Value, json};
 
 use super::super::client::{Client, ClientArgs};
 use super::super::context::{self, Context};
 use super::super::file;
+use super::super::oci::{self, RegistryArgs};
 use super::super::output::{Output, cell, field};
 use super::super::progress::{self, Progress};
-use super::inspect;
+use super::{inspect, pull};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct InstallArgs {
-    /// The component, as `russet plugin build` made it.
+    /// The component, as `russet plugin build` made it and `russet plugin sign` signed it, or where it is in a registry,
+    /// as `oci://registry.example.com/plugins/my-gate:1.0.0`.
     file: PathBuf,
     /// A file with the settings, JSON or (by the ending `.toml`) TOML [default: those of the running revision, or the
     /// plugin's own].
@@ -31,6 +33,11 @@ pub(in crate::cli) struct InstallArgs {
     /// The place among the plugins, beginning with 0: who is asked first.
     #[arg(long)]
     position: Option<u32>,
+    /// Install it even if its version is lower than one that was in use, or its content is not that of the same version.
+    #[arg(long)]
+    allow_downgrade: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -47,6 +54,12 @@ struct GrantArgs {
     /// Let the plugin use this connection of the server's configuration, such as `ldap:corp`. Repeat it for several.
     #[arg(long = "connection", value_name = "KIND:NAME")]
     connections: Vec<Connection>,
+    /// The memory of one call, in MiB, instead of the server's usual limit: JavaScript wants 32, Python 64.
+    #[arg(long = "memory", value_name = "MIB", value_parser = clap::value_parser!(u16).range(1..))]
+    memory_mib: Option<u16>,
+    /// The computing time of one call, in milliseconds, instead of the server's usual limit.
+    #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    cpu_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +91,11 @@ struct Pending {
 impl GrantArgs {
     /// The grants to send; `None` keeps those of the running revision.
     fn compose(&self, manifest: &Manifest) -> Option<Grants> {
-        if self.capabilities.is_empty() && self.connections.is_empty() && !self.grant_asked {
+        let limits = LimitGrants {
+            memory_bytes: self.memory_mib.map(|mib| usize::from(mib) << 20),
+            cpu_ms: self.cpu_ms,
+        };
+        if self.capabilities.is_empty() && self.connections.is_empty() && !self.grant_asked && limits.is_empty() {
             return None;
         }
         let mut grants = if self.grant_asked {
@@ -91,13 +108,24 @@ impl GrantArgs {
             .connections
             .ldap
             .extend(self.connections.iter().map(|connection| connection.ldap.clone()));
+        grants.limits = limits;
         Some(grants)
     }
 }
 
+/// The component, from a file or a registry.
+fn read(args: &InstallArgs) -> miette::Result<(Vec<u8>, Inspection)> {
+    let Some(reference) = oci::of_argument(&args.file) else {
+        return inspect::read(&args.file);
+    };
+    let component = context::block_on(pull::fetch(reference, &args.registry))?;
+    let inspection = inspect::inspected(&component, &args.file)?;
+    Ok((component, inspection))
+}
+
 pub(super) fn run(args: &InstallArgs, context: &Context, stdout: &mut dyn Write) -> miette::Result<()> {
     // What is wrong with the file is told before a server is asked for.
-    let (component, inspection) = inspect::read(&args.file)?;
+    let (component, inspection) = read(args)?;
     let manifest = inspection.manifest;
     let mut body = json!({"component": STANDARD.encode(&component)});
     if let Some(path) = &args.settings {
@@ -108,6 +136,9 @@ pub(super) fn run(args: &InstallArgs, context: &Context, stdout: &mut dyn Write)
     }
     if let Some(position) = args.position {
         body["position"] = json!(position);
+    }
+    if args.allow_downgrade {
+        body["allow_downgrade"] = json!(true);
     }
     context::block_on(async {
         let client = Client::new(&args.client, context)?;
