@@ -9,7 +9,7 @@ use russet_store::{
 };
 use serde_json::Value as Json;
 
-use crate::planner::{Checked, MAX_PLAN};
+use crate::plan::{Checked, MAX_PLAN};
 use crate::{Administrator, Engine, EngineError, TenantRef};
 
 /// The longest name of a set.

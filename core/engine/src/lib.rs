@@ -22,6 +22,7 @@ mod identity;
 mod installation;
 mod observers;
 mod people;
+mod plan;
 mod planner;
 mod profiles;
 mod push;

@@ -13,7 +13,8 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use russet_engine::store::StoreError;
 use russet_engine::{DeviceError, EngineError, IdentityError};
-use russet_plugin_host::{InstallError, LoadError, RevisionStoreError, SettingsError};
+use russet_plugin_host::package::PackageError;
+use russet_plugin_host::{InstallError, LoadError, RevisionStoreError, RolloutError, SettingsError};
 use russet_protocol::codec::DecodeError;
 use russet_protocol::{CheckInError, MessageError};
 use serde_json::json;
@@ -146,6 +147,7 @@ const STORE_RETRY: Duration = Duration::from_secs(30);
 fn store_failed(error: StoreError) -> Failure {
     let failure = match &error {
         StoreError::NotFound(what) => return Failure::not_found(what),
+        StoreError::InUse(_) => return Failure::new(StatusCode::CONFLICT, "in-use", error.to_string()),
         StoreError::Exists(_) | StoreError::Ambiguous(_) | StoreError::CertificateBound | StoreError::Removed => {
             return Failure::new(StatusCode::CONFLICT, "conflict", error.to_string());
         }
@@ -256,6 +258,7 @@ impl From<RevisionStoreError> for Failure {
     fn from(error: RevisionStoreError) -> Self {
         match error {
             RevisionStoreError::NotFound(what) => Self::not_found(what),
+            RevisionStoreError::Quarantined => Self::new(StatusCode::CONFLICT, "quarantined", error.to_string()),
             RevisionStoreError::Failed(_) => {
                 Self::unavailable("the server cannot reach its data now; try again later").caused_by(error)
             }
@@ -277,9 +280,37 @@ impl From<InstallError> for Failure {
                 let details = error.missing.iter().map(ToString::to_string).collect();
                 Self::invalid(format!("plugin {} asks for more than it was granted", error.plugin)).details(details)
             }
+            InstallError::Quarantined(_) => Self::new(StatusCode::CONFLICT, "quarantined", message),
+            InstallError::NothingActive(_) => Self::new(StatusCode::CONFLICT, "nothing-active", message),
+            InstallError::Package(PackageError::Downgrade { .. } | PackageError::SameVersion { .. }) => {
+                Self::new(StatusCode::CONFLICT, "downgrade", message)
+            }
+            InstallError::Package(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "untrusted", message),
             InstallError::NoName | InstallError::OtherPlugin { .. } | InstallError::Refused(_) => {
                 Self::invalid(message)
             }
+        }
+    }
+}
+
+impl From<RolloutError> for Failure {
+    fn from(error: RolloutError) -> Self {
+        let message = error.to_string();
+        let conflict = |code: &'static str, message| Self::new(StatusCode::CONFLICT, code, message);
+        match error {
+            RolloutError::Store(error) => error.into(),
+            RolloutError::Gates(failures) => {
+                let details = failures.iter().map(ToString::to_string).collect();
+                conflict(
+                    "gates",
+                    "the candidate does not keep to its gates; force it if it is wanted all the same".to_owned(),
+                )
+                .details(details)
+            }
+            RolloutError::NoCandidate(_) => conflict("no-candidate", message),
+            RolloutError::Pending(_) => conflict("pending", message),
+            RolloutError::NothingActive(_) => conflict("nothing-active", message),
+            RolloutError::Ambiguous(..) | RolloutError::Share => Self::invalid(message),
         }
     }
 }

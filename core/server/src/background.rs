@@ -1,5 +1,6 @@
-//! What a server does beside answering: sending pushes, serving observers and scheduled work, chaining decisions, following
-//! other nodes' plugins, renewing its TLS certificate, and throwing away what is old.
+//! What a server does beside answering: sending pushes, serving observers and scheduled work, making plans of
+//! declarations, chaining decisions, following other nodes' plugins, renewing its TLS certificate, and throwing away what is
+//! old.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,6 +56,10 @@ impl Background {
         tasks.spawn(supervised("the runner of scheduled work", stop.clone(), {
             let (engine, stop) = (engine.clone(), stop.clone());
             move || engine.schedule_runner().run(stop.clone())
+        }));
+        tasks.spawn(supervised("the maker of plans", stop.clone(), {
+            let (engine, stop) = (engine.clone(), stop.clone());
+            move || engine.clone().plan_declarations(stop.clone())
         }));
         tasks.spawn(each(CHAIN, stop.clone(), {
             let (store, node) = (engine.store().clone(), Uuid::new_v4());

@@ -11,7 +11,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use russet_engine::store::{EnrollmentFilter, EnrollmentRecord, EnrollmentState, OpenCounts};
-use russet_hooks::{EscrowKind, Person};
+use russet_hooks::Person;
 use russet_protocol::Channel;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -257,15 +257,7 @@ async fn release(
     at: AtTenant,
     Named(Secret { id, kind }): Named<Secret>,
 ) -> Result<Response, Failure> {
-    let kind = match kind.as_str() {
-        "bootstrap-token" => EscrowKind::BootstrapToken,
-        "unlock-token" => EscrowKind::UnlockToken,
-        _ => {
-            return Err(Failure::not_found(
-                "kind of secret; there are bootstrap-token and unlock-token",
-            ));
-        }
-    };
+    let kind = super::escrow::kind(&kind)?;
     let request = at.begin(&api).await?;
     let secret = api
         .engine

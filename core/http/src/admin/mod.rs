@@ -3,11 +3,14 @@
 //! What is only read comes straight from the store, through views that say what of a record is shown; everything else
 //! is a call of the engine or of the plugin manager.
 
+mod assignments;
 mod auth;
 mod certificates;
 mod commands;
 mod decisions;
+mod declarations;
 mod devices;
+mod escrow;
 mod groups;
 mod input;
 mod page;
@@ -26,10 +29,13 @@ use crate::Api;
 
 pub(crate) fn routes() -> Router<Api> {
     let of_tenant = Router::new()
+        .merge(assignments::routes())
         .merge(certificates::routes())
         .merge(commands::routes())
         .merge(decisions::routes())
+        .merge(declarations::routes())
         .merge(devices::routes())
+        .merge(escrow::routes())
         .merge(groups::routes())
         .merge(people::routes())
         .merge(plugin_rollouts::routes())

@@ -95,6 +95,14 @@ async fn show(
     Ok(Json(whole).into_response())
 }
 
+#[derive(Debug, Serialize)]
+struct StoredProfile {
+    #[serde(flatten)]
+    profile: ProfileView,
+    /// In how many queues it is now, because devices have it and it changed.
+    reinstalled: u64,
+}
+
 /// A profile as JSON; the other form is the mobileconfig itself.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,7 +120,7 @@ async fn store(
     Named(ProfileName { name }): Named<ProfileName>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<ProfileView>), Failure> {
+) -> Result<(StatusCode, Json<StoredProfile>), Failure> {
     let body = input::read(&api, body).await?;
     let says_json = input::sent_as(&headers).is_some_and(|sent| content_type::is(sent, content_type::JSON));
     let new = if says_json {
@@ -129,7 +137,6 @@ async fn store(
             variables: Map::new().into(),
         }
     };
-    let existed = api.engine.store().profile(at.tenant.id, &name).await?.is_some();
     let now = Timestamp::now();
     let view = ProfileView {
         name: name.clone(),
@@ -138,9 +145,17 @@ async fn store(
         size: new.content.len(),
         updated_at: now,
     };
-    api.engine.put_profile(&at.tenant, &name, new, now).await?;
-    let status = if existed { StatusCode::OK } else { StatusCode::CREATED };
-    Ok((status, Json(view)))
+    let report = api.engine.put_profile(&at.tenant, &name, new, now).await?;
+    let status = if report.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let stored = StoredProfile {
+        profile: view,
+        reinstalled: report.reinstalled,
+    };
+    Ok((status, Json(stored)))
 }
 
 async fn remove(

@@ -34,6 +34,11 @@ pub(super) enum DeviceCommand {
         /// Its serial number, UDID or enrollment identifier.
         device: String,
     },
+    /// Have a device renew its identity: it gets its enrollment profile again and stays enrolled.
+    Renew {
+        /// Its serial number, UDID or enrollment identifier.
+        device: String,
+    },
     /// Take back everything that a device has not answered.
     Flush {
         /// Its serial number, UDID or enrollment identifier.
@@ -121,6 +126,14 @@ pub(super) async fn run(
                 .post(client.of_tenant(&["devices", &device, "push"]), &json!({}))
                 .await?;
             output.answer(&answer, |output| output.line("the push is on its way"))
+        }
+        DeviceCommand::Renew { device } => {
+            let url = client.of_tenant(&["devices", &device, "renew"]);
+            let answer = client.post(url, &json!({})).await?;
+            output.answer(&answer, |output| {
+                let uuid = cell(field(&answer, "command_uuid"));
+                output.line(format!("the renewal is queued as command {uuid}"))
+            })
         }
         DeviceCommand::Flush { device, request_type } => {
             let body = json!({ "request_type": request_type });

@@ -7,6 +7,7 @@ mod client;
 mod command;
 mod config;
 mod context;
+mod declaration;
 mod demo;
 mod device;
 mod error;
@@ -75,6 +76,13 @@ enum Noun {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Store sets of declarations, give them to devices, and show what devices say of them.
+    Declaration {
+        #[command(subcommand)]
+        command: declaration::DeclarationCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Upload and show push certificates.
     PushCert {
         #[command(subcommand)]
@@ -138,6 +146,10 @@ fn run(cli: Cli, stdout: &mut dyn Write) -> miette::Result<()> {
         Noun::Command { command, client } => {
             let mut output = Output::new(stdout, client.json);
             context::block_on(command::run(command, &client, &context, &mut output))
+        }
+        Noun::Declaration { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(declaration::run(command, &client, &context, &mut output))
         }
         Noun::PushCert { command, client } => {
             let mut output = Output::new(stdout, client.json);

@@ -65,7 +65,7 @@ pub struct NewPlan {
     pub faults: BTreeMap<String, String>,
     /// Tells the device; queued if its declarations change, in place of one that waits. Its dedupe key is set then.
     pub announcement: SealedCommand,
-    /// What the planners decided; recorded if the plan or its faults changed.
+    /// What the planners decided; recorded if the plan or its faults changed, or if they want something done.
     pub decisions: Vec<NewDecision>,
     /// When to try again, if planners failed.
     pub again_at: Option<Timestamp>,
@@ -304,7 +304,7 @@ async fn put(db: &Db, plan: &NewPlan, now: Timestamp) -> Result<PlanChange, Stor
     }
     let before = view(db, plan.enrollment, false).await?;
     if before.is_none() && plan.items.is_empty() && plan.faults.is_empty() {
-        return Ok(PlanChange::None);
+        return unchanged(db, plan, now).await;
     }
     let (token, faults, before) = match before {
         Some(before) => (
@@ -324,7 +324,7 @@ async fn put(db: &Db, plan: &NewPlan, now: Timestamp) -> Result<PlanChange, Stor
     } else if after != before || faults != plan.faults || token.is_none() {
         PlanChange::Detail
     } else {
-        return Ok(PlanChange::None);
+        return unchanged(db, plan, now).await;
     };
     write_items(db, plan, &before, &after, now).await?;
     let faults = serde_json::to_string(&plan.faults).map_err(|_| StoreError::Corrupt("JSON value"))?;
@@ -341,6 +341,14 @@ async fn put(db: &Db, plan: &NewPlan, now: Timestamp) -> Result<PlanChange, Stor
     }
     record(db, plan.tenant, Some(plan.enrollment), &plan.decisions, now).await?;
     Ok(change)
+}
+
+/// A plan that is as it was is not worth a record, unless its planners want something done.
+async fn unchanged(db: &Db, plan: &NewPlan, now: Timestamp) -> Result<PlanChange, StoreError> {
+    let wanting = plan.decisions.iter().filter(|decision| !decision.effects.is_empty());
+    let wanting: Vec<_> = wanting.cloned().collect();
+    record(db, plan.tenant, Some(plan.enrollment), &wanting, now).await?;
+    Ok(PlanChange::None)
 }
 
 async fn write_items(
