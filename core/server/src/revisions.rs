@@ -1,11 +1,15 @@
 //! The plugin manager's port to the store: names of tenants become their numbers, and digests their bytes.
 
+mod rollouts;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use russet_plugin_host::{
-    ActiveRevisions, NewRevision, RevisionState, RevisionStore, RevisionStoreError, StoredPlugin, StoredRevision,
+    Activation, ActiveRevisions, Actor, NewRevision, Quarantined, RevisionEvent, RevisionState, RevisionStore,
+    RevisionStoreError, StagedRollout, StoredPlugin, StoredRevision,
 };
 use russet_store::{RevisionId, RevisionRecord, Sha256, Store, StoreError, TenantId};
+use serde_json::Value;
 
 /// Keeps revisions of plugins in the store.
 #[derive(Debug, Clone)]
@@ -29,8 +33,13 @@ impl StoreRevisions {
 fn failed(error: StoreError) -> RevisionStoreError {
     match error {
         StoreError::NotFound(what) => RevisionStoreError::NotFound(what),
+        StoreError::Quarantined => RevisionStoreError::Quarantined,
         other => RevisionStoreError::Failed(Box::new(other)),
     }
+}
+
+fn unreadable(error: serde_json::Error) -> RevisionStoreError {
+    RevisionStoreError::Failed(Box::new(error))
 }
 
 /// A generation counts up from zero.
@@ -45,6 +54,43 @@ fn digest_of(hexadecimal: &str) -> Result<Sha256, RevisionStoreError> {
     Ok(digest)
 }
 
+fn actor(actor: Actor) -> russet_store::Actor {
+    russet_store::Actor {
+        name: actor.name,
+        reason: actor.reason,
+    }
+}
+
+/// Both sides have the same states, under the same names.
+macro_rules! states {
+    ($($state:ident),+ $(,)?) => {
+        fn state(stored: russet_store::RevisionState) -> RevisionState {
+            match stored {
+                $(russet_store::RevisionState::$state => RevisionState::$state,)+
+            }
+        }
+
+        fn to_store(state: RevisionState) -> russet_store::RevisionState {
+            match state {
+                $(RevisionState::$state => russet_store::RevisionState::$state,)+
+            }
+        }
+    };
+}
+
+states![
+    Pending,
+    Verified,
+    Compiled,
+    Probed,
+    Shadow,
+    Canary,
+    Active,
+    Retired,
+    Quarantined,
+    Rejected,
+];
+
 fn stored(record: RevisionRecord) -> StoredRevision {
     StoredRevision {
         id: record.id.0,
@@ -52,16 +98,15 @@ fn stored(record: RevisionRecord) -> StoredRevision {
         position: record.position,
         version: record.version,
         digest: hex::encode(record.digest),
+        revision: record.revision,
         manifest: record.manifest,
         settings: record.settings,
         grants: record.grants,
-        state: match record.state {
-            russet_store::RevisionState::Pending => RevisionState::Pending,
-            russet_store::RevisionState::Active => RevisionState::Active,
-            russet_store::RevisionState::Retired => RevisionState::Retired,
-            russet_store::RevisionState::Rejected => RevisionState::Rejected,
-        },
+        signature: record.signature,
+        state: state(record.state),
+        reason: record.reason,
         created_at: record.created_at,
+        activated_at: record.activated_at,
     }
 }
 
@@ -81,9 +126,17 @@ impl RevisionStore for StoreRevisions {
     async fn active(&self, tenant: &str) -> Result<ActiveRevisions, RevisionStoreError> {
         let tenant = self.tenant(tenant).await?;
         let active = self.store.active_plugins(tenant).await.map_err(failed)?;
+        let rollouts = active.rollouts.into_iter().map(|staged| {
+            Ok(StagedRollout {
+                rollout: rollouts::stored(staged.rollout)?,
+                other: stored(staged.other),
+            })
+        });
         Ok(ActiveRevisions {
             generation: generation(active.generation),
             revisions: active.revisions.into_iter().map(stored).collect(),
+            rollouts: rollouts.collect::<Result<_, RevisionStoreError>>()?,
+            warm: active.warm.into_iter().map(stored).collect(),
         })
     }
 
@@ -105,6 +158,28 @@ impl RevisionStore for StoreRevisions {
         Ok(revisions.into_iter().map(stored).collect())
     }
 
+    async fn history(&self, tenant: &str, plugin: &str, limit: u32) -> Result<Vec<RevisionEvent>, RevisionStoreError> {
+        let tenant = self.tenant(tenant).await?;
+        let events = self
+            .store
+            .revision_events(tenant, plugin, limit)
+            .await
+            .map_err(failed)?;
+        Ok(events
+            .into_iter()
+            .map(|event| RevisionEvent {
+                id: event.revision.0,
+                version: event.version,
+                digest: hex::encode(event.digest),
+                from: event.from.map(state),
+                to: state(event.to),
+                by: event.actor,
+                reason: event.reason,
+                at: event.at,
+            })
+            .collect())
+    }
+
     async fn component(&self, tenant: &str, digest: &str) -> Result<Vec<u8>, RevisionStoreError> {
         let tenant = self.tenant(tenant).await?;
         let component = self
@@ -121,10 +196,14 @@ impl RevisionStore for StoreRevisions {
             plugin: revision.plugin,
             version: revision.version,
             digest: digest_of(&revision.digest)?,
-            component: revision.component.to_vec(),
+            component: revision.component.map(|component| component.to_vec()),
             manifest: revision.manifest,
             settings: revision.settings,
             grants: revision.grants,
+            signature: revision.signature,
+            revision: revision.revision,
+            steps: revision.steps.into_iter().map(to_store).collect(),
+            actor: actor(revision.actor),
         };
         let id = self
             .store
@@ -134,20 +213,69 @@ impl RevisionStore for StoreRevisions {
         Ok(id.0)
     }
 
-    async fn activate(&self, tenant: &str, revision: i64) -> Result<u64, RevisionStoreError> {
+    async fn grant(
+        &self,
+        tenant: &str,
+        revision: i64,
+        grants: Value,
+        probed: Option<String>,
+        by: Actor,
+    ) -> Result<(), RevisionStoreError> {
         let tenant = self.tenant(tenant).await?;
-        let now = Timestamp::now();
+        let (revision, now) = (RevisionId(revision), Timestamp::now());
         self.store
-            .activate_revision(tenant, RevisionId(revision), now)
+            .grant_revision(tenant, revision, grants, probed, actor(by), now)
+            .await
+            .map_err(failed)
+    }
+
+    async fn activate(&self, tenant: &str, activation: Activation) -> Result<u64, RevisionStoreError> {
+        let tenant = self.tenant(tenant).await?;
+        let watch = activation
+            .watch
+            .map(|(until, gates)| Ok((until, serde_json::to_value(gates).map_err(unreadable)?)))
+            .transpose()?;
+        let activation = russet_store::Activation {
+            revision: RevisionId(activation.revision),
+            actor: actor(activation.actor),
+            force: activation.force,
+            watch,
+        };
+        self.store
+            .activate_revision(tenant, activation, Timestamp::now())
             .await
             .map(generation)
             .map_err(failed)
     }
 
-    async fn disable(&self, tenant: &str, plugin: &str, reason: &str) -> Result<u64, RevisionStoreError> {
+    async fn rollback(&self, tenant: &str, plugin: &str, by: Actor) -> Result<(i64, u64), RevisionStoreError> {
+        let tenant = self.tenant(tenant).await?;
+        let (revision, stored) = self
+            .store
+            .rollback_plugin(tenant, plugin, actor(by), Timestamp::now())
+            .await
+            .map_err(failed)?;
+        Ok((revision.0, generation(stored)))
+    }
+
+    async fn quarantine(&self, tenant: &str, revision: i64, by: Actor) -> Result<Quarantined, RevisionStoreError> {
+        let tenant = self.tenant(tenant).await?;
+        let done = self
+            .store
+            .quarantine_revision(tenant, RevisionId(revision), actor(by), Timestamp::now())
+            .await
+            .map_err(failed)?;
+        Ok(Quarantined {
+            generation: generation(done.generation),
+            was_active: done.was_active,
+            instead: done.instead.map(|instead| instead.0),
+        })
+    }
+
+    async fn disable(&self, tenant: &str, plugin: &str, by: Actor) -> Result<u64, RevisionStoreError> {
         let tenant = self.tenant(tenant).await?;
         self.store
-            .disable_plugin(tenant, plugin, reason)
+            .disable_plugin(tenant, plugin, actor(by), Timestamp::now())
             .await
             .map(generation)
             .map_err(failed)
@@ -187,16 +315,26 @@ mod tests {
             plugin: "gate".to_owned(),
             version: "1.0.0".to_owned(),
             digest: digest.clone(),
-            component: vec![1, 2, 3].into(),
+            component: Some(vec![1, 2, 3].into()),
             manifest: json!({"name": "gate"}),
             settings: json!({"a": 1}),
             grants: json!({"capabilities": ["log.write"]}),
+            signature: Some(json!({"state": "unsigned"})),
+            revision: Some("r1".to_owned()),
+            steps: vec![RevisionState::Verified, RevisionState::Compiled, RevisionState::Probed],
+            actor: Actor::new("anna"),
         };
         let id = revisions.insert(DEFAULT_TENANT, new).await.unwrap();
         assert_eq!(revisions.generation(DEFAULT_TENANT).await.unwrap(), before);
         assert_eq!(revisions.component(DEFAULT_TENANT, &digest).await.unwrap(), [1, 2, 3]);
 
-        let after = revisions.activate(DEFAULT_TENANT, id).await.unwrap();
+        let activation = |revision| Activation {
+            revision,
+            actor: Actor::new("anna").because("tested"),
+            force: false,
+            watch: None,
+        };
+        let after = revisions.activate(DEFAULT_TENANT, activation(id)).await.unwrap();
         assert!(after > before);
         let active = revisions.active(DEFAULT_TENANT).await.unwrap();
         assert_eq!((active.generation, active.revisions.len()), (after, 1));
@@ -212,12 +350,27 @@ mod tests {
 
         let moved = revisions.set_position(DEFAULT_TENANT, "gate", 7).await.unwrap();
         assert_eq!(revisions.plugins(DEFAULT_TENANT).await.unwrap()[0].position, 7);
-        let disabled = revisions.disable(DEFAULT_TENANT, "gate", "tested").await.unwrap();
+        let disabled = revisions
+            .disable(DEFAULT_TENANT, "gate", Actor::new("anna"))
+            .await
+            .unwrap();
         assert!(disabled > moved && moved > after);
         assert_eq!(
             revisions.revisions(DEFAULT_TENANT, "gate").await.unwrap()[0].state,
             RevisionState::Retired
         );
+
+        let history = revisions.history(DEFAULT_TENANT, "gate", 10).await.unwrap();
+        let steps: Vec<_> = history.iter().rev().map(|event| event.to.as_str()).collect();
+        assert_eq!(
+            steps,
+            ["pending", "verified", "compiled", "probed", "active", "retired"]
+        );
+        assert_eq!(
+            (history[1].by.as_str(), history[1].reason.as_deref()),
+            ("anna", Some("tested"))
+        );
+        assert_eq!(history[0].from, Some(RevisionState::Active));
 
         let unknown = revisions.generation("nobody").await;
         assert!(matches!(unknown, Err(RevisionStoreError::NotFound("tenant"))));

@@ -11,6 +11,7 @@ mod decisions;
 mod declarations;
 mod devices;
 mod escrow;
+mod events;
 mod groups;
 mod input;
 mod page;
@@ -36,6 +37,7 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(declarations::routes())
         .merge(devices::routes())
         .merge(escrow::routes())
+        .merge(events::routes())
         .merge(groups::routes())
         .merge(people::routes())
         .merge(plugin_rollouts::routes())

@@ -109,6 +109,14 @@ DROP INDEX enrollments_udid;
 CREATE INDEX enrollments_serial ON enrollments (serial_number, tenant_id) WHERE serial_number IS NOT NULL;
 CREATE INDEX enrollments_udid ON enrollments (udid, tenant_id) WHERE udid IS NOT NULL;
 
+-- A command for so many that the requests for their pushes are written as they fall due, in the order of the enrollments.
+CREATE TABLE push_waves (
+    command_id BIGINT PRIMARY KEY,
+    after_enrollment BIGINT NOT NULL,
+    due_at BIGINT NOT NULL
+);
+CREATE INDEX push_waves_due ON push_waves (due_at);
+
 CREATE TABLE device_groups (
     id {row_id},
     tenant_id BIGINT NOT NULL REFERENCES tenants (id),

@@ -173,6 +173,7 @@ async fn a_challenge_at_once_is_good_once(bench: Bench) {
         attributes: json!({}),
         bound_serial: None,
         bound_udid: None,
+        renews: None,
         expires_at: at(60),
     };
     bench.store.create_challenge(challenge, vec![], at(0)).await.unwrap();
@@ -286,33 +287,48 @@ async fn a_user_at_once_is_made_once(bench: Bench) {
     );
 }
 
+fn activation(revision: russet_store::RevisionId) -> russet_store::Activation {
+    russet_store::Activation {
+        revision,
+        actor: russet_store::Actor::new("anna"),
+        force: false,
+        watch: None,
+    }
+}
+
 async fn activations_at_once_follow_one_another(bench: Bench) {
     let mut ids = Vec::new();
-    for number in 0..10 {
+    for number in 0..5 {
         let revision = russet_store::NewRevision {
             tenant: bench.tenant,
             plugin: "gate".to_owned(),
             version: format!("1.0.{number}"),
             digest: sha256(number),
-            component: vec![],
+            component: Some(vec![]),
             manifest: json!({}),
             settings: json!({}),
             grants: json!([]),
+            signature: None,
+            revision: None,
+            steps: vec![russet_store::RevisionState::Probed],
+            actor: russet_store::Actor::new("anna"),
         };
-        ids.push(bench.store.insert_revision(revision, at(0)).await.unwrap());
+        let id = bench.store.insert_revision(revision, at(0)).await.unwrap();
+        // In use once: the next upload leaves it alone.
+        let used = bench.store.activate_revision(bench.tenant, activation(id), at(1)).await;
+        assert_eq!(used.unwrap(), i64::try_from(number).unwrap() + 1);
+        ids.push(id);
     }
     let ids = Arc::new(ids);
-    let generations = at_once(10, |number| {
+    let generations = at_once(5, |number| {
         let (store, tenant, ids) = (bench.store.clone(), bench.tenant, ids.clone());
         async move {
-            store
-                .activate_revision(tenant, ids[usize::try_from(number).unwrap()], at(1))
-                .await
-                .unwrap()
+            let id = ids[usize::try_from(number).unwrap()];
+            store.activate_revision(tenant, activation(id), at(1)).await.unwrap()
         }
     })
     .await;
-    assert_eq!(generations.into_iter().collect::<HashSet<_>>(), (1..=10).collect());
+    assert_eq!(generations.into_iter().collect::<HashSet<_>>(), (6..=10).collect());
     let set = bench.store.active_plugins(bench.tenant).await.unwrap();
     assert_eq!((set.generation, set.revisions.len()), (10, 1));
 }
@@ -330,7 +346,7 @@ async fn a_failing_write_does_not_fail_its_neighbours(bench: Bench) {
         async move {
             if number % 3 == 0 {
                 store
-                    .activate_revision(tenant, russet_store::RevisionId(4711), at(3))
+                    .activate_revision(tenant, activation(russet_store::RevisionId(4711)), at(3))
                     .await
                     .map(|_| None)
             } else {

@@ -26,8 +26,8 @@ mod push;
 mod queue;
 mod queue_rules;
 mod records;
-mod schedules;
 mod rollouts;
+mod schedules;
 mod secrets;
 
 use std::sync::Arc;
@@ -48,8 +48,10 @@ macro_rules! behaviours {
 }
 pub(crate) use behaviours;
 
+/// All behaviours, or those whose name contains what `RUSSET_TEST_BEHAVIOURS` says, for work on one of them.
 fn all() -> Vec<(&'static str, Behaviour)> {
-    [
+    let wanted = std::env::var("RUSSET_TEST_BEHAVIOURS").unwrap_or_default();
+    let mut all = [
         secrets::behaviours(),
         identities::behaviours(),
         enrollments::behaviours(),
@@ -75,7 +77,9 @@ fn all() -> Vec<(&'static str, Behaviour)> {
         churn::behaviours(),
         concurrency::behaviours(),
     ]
-    .concat()
+    .concat();
+    all.retain(|(name, _)| name.contains(&wanted));
+    all
 }
 
 /// Runs one behaviour; whether it held.
