@@ -17,10 +17,7 @@ use crate::state::{CallState, PluginContext};
 const MAX_OF_PERSON: u32 = 1_000;
 
 /// Waits until the deadline at the latest.
-async fn within<T>(
-    deadline: Instant,
-    work: impl Future<Output = Result<T, CallError>> + Send,
-) -> Result<T, CallError> {
+async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, CallError>> + Send) -> Result<T, CallError> {
     match timeout_at(deadline, work).await {
         Ok(answer) => answer,
         Err(_) => Err(CallError::Unavailable("no answer in time".to_owned())),
@@ -89,7 +86,9 @@ pub(super) async fn answer(asking: Asking, call: &HostCall) -> HostAnswer {
         } => {
             let expected = version.map_or(Expected::Absent, Expected::Version);
             let write = write(plugin, key, value, *expires_in_ms, expected);
-            within(deadline, ports.kv.write(space, write)).await.map(HostValue::Flag)
+            within(deadline, ports.kv.write(space, write))
+                .await
+                .map(HostValue::Flag)
         }
         HostCall::KvDelete { key } => within(deadline, ports.kv.delete(space, key)).await.map(HostValue::Flag),
         HostCall::KvKeys { prefix, after, limit } => {
@@ -152,17 +151,23 @@ pub(super) async fn answer(asking: Asking, call: &HostCall) -> HostAnswer {
         | HostCall::SecretsDelete { .. }
         | HostCall::SecretsSeal { .. }
         | HostCall::SecretsOpen { .. } => within(deadline, secrets(ports, space, call)).await,
-        HostCall::SignerHmac { secret, message } => within(deadline, hmac_sha256(plugin, asking.overlaid, secret, message)).await,
-        HostCall::SignerSign { key, message } => within(deadline, async {
-            let pair = key_pair(ports, space, key).await?;
-            Ok(HostValue::Bytes(pair.sign(message).as_ref().to_vec()))
-        })
-        .await,
-        HostCall::SignerPublicKey { key } => within(deadline, async {
-            let pair = key_pair(ports, space, key).await?;
-            Ok(HostValue::Bytes(pair.public_key().as_ref().to_vec()))
-        })
-        .await,
+        HostCall::SignerHmac { secret, message } => {
+            within(deadline, hmac_sha256(plugin, asking.overlaid, secret, message)).await
+        }
+        HostCall::SignerSign { key, message } => {
+            within(deadline, async {
+                let pair = key_pair(ports, space, key).await?;
+                Ok(HostValue::Bytes(pair.sign(message).as_ref().to_vec()))
+            })
+            .await
+        }
+        HostCall::SignerPublicKey { key } => {
+            within(deadline, async {
+                let pair = key_pair(ports, space, key).await?;
+                Ok(HostValue::Bytes(pair.public_key().as_ref().to_vec()))
+            })
+            .await
+        }
     }
 }
 
@@ -186,7 +191,6 @@ fn write(plugin: &PluginContext, key: &str, value: &[u8], expires_in_ms: Option<
     }
 }
 
-#[expect(clippy::ptr_arg, reason = "what a map over a wiped vector gives")]
 fn hidden(bytes: &Vec<u8>) -> Secret {
     Secret::new(bytes.as_slice())
 }
@@ -220,7 +224,13 @@ async fn hmac_sha256(
 ) -> HostAnswer {
     let secret = match overlaid {
         Some(secret) => secret,
-        None => plugin.ports.secrets.get(&plugin.space, name).await?.as_deref().map(hidden),
+        None => plugin
+            .ports
+            .secrets
+            .get(&plugin.space, name)
+            .await?
+            .as_deref()
+            .map(hidden),
     };
     let secret = secret.ok_or_else(|| CallError::Invalid(format!("there is no secret {name:?}")))?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());

@@ -215,9 +215,7 @@ impl Replay {
         let read = HostCall::KvGet { key: key.to_owned() };
         if let Some(at) = self.find(&read.to_entry()) {
             return match self.recorded(&read, at)? {
-                Step::Answer(Ok(HostValue::Entry(current))) => {
-                    Ok(Step::Answer(Ok(self.write(call, current.as_ref()))))
-                }
+                Step::Answer(Ok(HostValue::Entry(current))) => Ok(Step::Answer(Ok(self.write(call, current.as_ref())))),
                 other => Ok(other),
             };
         }

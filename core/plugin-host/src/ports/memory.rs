@@ -86,9 +86,10 @@ impl KvPort for MemoryKv {
                 return Ok(false);
             }
             let others = space.entries.iter().filter(|(key, _)| **key != write.key);
-            let (keys, bytes) = others.fold((1, write.key.len() + write.value.len()), |(keys, bytes), (key, entry)| {
-                (keys + 1, bytes + key.len() + entry.value.len())
-            });
+            let (keys, bytes) = others.fold(
+                (1, write.key.len() + write.value.len()),
+                |(keys, bytes), (key, entry)| (keys + 1, bytes + key.len() + entry.value.len()),
+            );
             if keys > write.quota.keys || bytes as u64 > write.quota.bytes {
                 return Err(CallError::Quota(format!(
                     "the space would hold {keys} keys with {bytes} bytes; it may hold {} with {}",
@@ -191,7 +192,10 @@ impl InventoryPort for MemoryInventory {
         limit: u32,
     ) -> Result<Vec<FoundDevice>, CallError> {
         let mut found = self.of(tenant, |found| {
-            found.person.as_ref().is_some_and(|person| person.user_name == user_name)
+            found
+                .person
+                .as_ref()
+                .is_some_and(|person| person.user_name == user_name)
         });
         found.truncate(limit as usize);
         Ok(found)

@@ -201,7 +201,8 @@ impl Slapd {
         ADMIN_PASSWORD
     }
 
-    /// The settings of a connection to it, as its administrator and with its suffix as the base.
+    /// The settings of a connection to it, as its administrator and with its suffix as the base. Others than the administrator
+    /// get at most 500 entries in one answer, as real directories have it.
     pub fn connection(&self, transport: Transport) -> LdapConnection {
         LdapConnection {
             url: match transport {
@@ -274,6 +275,7 @@ fn configuration(directory: &Path, options: &SlapdOptions) -> Result<String, Sla
          rootpw {ADMIN_PASSWORD}\n\
          directory {directory}/db\n\
          maxsize 16777216\n\
+         sizelimit size.soft=500 size.hard=500 size.prtotal=unlimited\n\
          access to attrs=userPassword by anonymous auth by * none\n\
          access to * by users read by anonymous auth\n"
     ));

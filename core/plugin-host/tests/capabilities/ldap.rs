@@ -38,6 +38,9 @@ async fn directory(max_entries: u32) -> (Slapd, Probe) {
     let connection = LdapConnection {
         base_dn: "ou=people,dc=example,dc=org".to_owned(),
         max_entries,
+        // The administrator would get everything in one answer.
+        bind_dn: Some("uid=user0,ou=people,dc=example,dc=org".to_owned()),
+        bind_password: Some("password0".to_owned().into()),
         ..slapd.connection(Transport::Plaintext)
     };
     connections.ldap.insert("corp", connection).unwrap();

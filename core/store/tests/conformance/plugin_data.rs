@@ -479,12 +479,12 @@ async fn devices_are_found_by_what_is_known_of_them_now(bench: Bench) {
     assert!(by("building", "7").await.is_empty());
     assert_eq!(by("group", "guests").await, [id]);
     store
-        .set_person(id, Some(json!({ "id": "2", "user_name": "grace" })))
+        .set_person(id, Some(json!({ "id": "2", "user_name": "grace" })), at(4))
         .await
         .unwrap();
     assert!(of("ada").await.is_empty());
     assert_eq!(of("grace").await, [id]);
-    store.set_person(id, None).await.unwrap();
+    store.set_person(id, None, at(5)).await.unwrap();
     assert!(of("grace").await.is_empty());
     assert_eq!(by("group", "guests").await, [id]);
 }

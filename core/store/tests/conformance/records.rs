@@ -170,6 +170,7 @@ async fn old_things_go(bench: Bench) {
         .await
         .unwrap();
     let challenge = NewChallenge {
+        renews: None,
         challenge_sha256: sha256(1000),
         tenant: bench.tenant,
         person: None,

@@ -157,7 +157,7 @@ impl reqwest::dns::Resolve for CheckedResolver {
                 check(*address, &this.allowed)?;
             }
             // Port 0 stands for the one of the request's address.
-            let sockets = addresses.into_iter().map(|address| (address, 0).into());
+            let sockets = addresses.into_iter().map(|address| (address, 0_u16).into());
             Ok(Box::new(sockets) as reqwest::dns::Addrs)
         })
     }
@@ -170,7 +170,14 @@ mod tests {
 
     #[test]
     fn only_public_addresses_are_free() {
-        for public in ["1.1.1.1", "93.184.216.34", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::101:101"] {
+        for public in [
+            "1.1.1.1",
+            "93.184.216.34",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1111",
+            "64:ff9b::101:101",
+        ] {
             assert_eq!(check(public.parse().unwrap(), &[]), Ok(()), "{public}");
         }
         for special in [

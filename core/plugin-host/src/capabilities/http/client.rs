@@ -14,10 +14,10 @@ use reqwest::header::{HeaderMap, LOCATION, SET_COOKIE};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 
+use super::address;
 use super::address::{CheckedResolver, Forbidden, NameResolver};
 use super::config::{HttpConfigError, HttpConnection, check};
 use super::request::{Sound, is_below, sound};
-use super::address;
 use crate::ports::{CallError, HttpPort, HttpRequest, HttpResponse, Space};
 
 /// The most redirects that are followed.
@@ -128,7 +128,11 @@ impl HttpClient {
         let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let mut url = target.and_then(|target| from.join(target).ok()).ok_or_else(out)?;
         url.set_fragment(None);
-        if is_below(&self.base, &url) { Ok(url) } else { Err(out()) }
+        if is_below(&self.base, &url) {
+            Ok(url)
+        } else {
+            Err(out())
+        }
     }
 
     /// The whole answer, no larger than the connection allows.
@@ -159,7 +163,10 @@ impl HttpClient {
 
     /// Headers as text. Cookies stay here: they are credentials of the operator's account.
     fn headers(&self, headers: &HeaderMap) -> Result<Vec<(String, String)>, CallError> {
-        let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let size: usize = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
         if size > MAX_HEADER_BYTES {
             return Err(CallError::TooLarge(format!(
                 "the headers of {:?} are larger than {MAX_HEADER_BYTES} bytes",

@@ -47,12 +47,7 @@ fn invalid(text: impl Into<String>) -> CallError {
 }
 
 /// Checks a request. `own` are the headers that the connection sets itself.
-pub(super) fn sound(
-    base: &Url,
-    own: &HeaderMap,
-    max_body: usize,
-    request: HttpRequest,
-) -> Result<Sound, CallError> {
+pub(super) fn sound(base: &Url, own: &HeaderMap, max_body: usize, request: HttpRequest) -> Result<Sound, CallError> {
     let method = match request.method.as_str() {
         "GET" => Method::GET,
         "HEAD" => Method::HEAD,
@@ -79,10 +74,17 @@ fn below(base: &Url, path: &str) -> Result<Url, CallError> {
         return Err(invalid(format!("the path is longer than {MAX_PATH} bytes")));
     }
     if !path.starts_with('/') && !path.starts_with('?') && !path.is_empty() {
-        return Err(invalid("the path has to begin with `/`; it lies below the connection's address"));
+        return Err(invalid(
+            "the path has to begin with `/`; it lies below the connection's address",
+        ));
     }
-    if let Some(bad) = path.bytes().find(|byte| !byte.is_ascii_graphic() || matches!(byte, b'\\' | b'#')) {
-        return Err(invalid(format!("the path holds the byte {bad:#04x}; encode it as %{bad:02X}")));
+    if let Some(bad) = path
+        .bytes()
+        .find(|byte| !byte.is_ascii_graphic() || matches!(byte, b'\\' | b'#'))
+    {
+        return Err(invalid(format!(
+            "the path holds the byte {bad:#04x}; encode it as %{bad:02X}"
+        )));
     }
     let (only_path, _) = path.split_once('?').unwrap_or((path, ""));
     if leaves(only_path)? {
@@ -165,7 +167,8 @@ fn headers(own: &HeaderMap, asked: &[(String, String)]) -> Result<HeaderMap, Cal
     }
     let mut headers = HeaderMap::new();
     for (name, value) in asked {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("a header's name is not well formed"))?;
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("a header's name is not well formed"))?;
         if REFUSED_HEADERS.contains(&name.as_str()) || own.contains_key(&name) {
             return Err(invalid(format!("the header {name} is not for the plugin to set")));
         }
@@ -191,11 +194,19 @@ mod tests {
         for (address, path, whole) in [
             ("https://a.example", "/Users", "https://a.example/Users"),
             ("https://a.example/", "/Users", "https://a.example/Users"),
-            ("https://a.example/scim/v2", "/Users?filter=a%20b&x=/../", "https://a.example/scim/v2/Users?filter=a%20b&x=/../"),
+            (
+                "https://a.example/scim/v2",
+                "/Users?filter=a%20b&x=/../",
+                "https://a.example/scim/v2/Users?filter=a%20b&x=/../",
+            ),
             ("https://a.example/scim/v2/", "", "https://a.example/scim/v2"),
             ("https://a.example/scim", "?q=1", "https://a.example/scim?q=1"),
             ("https://a.example", "/a%2Fb/100%25", "https://a.example/a%2Fb/100%25"),
-            ("https://a.example", "//other.example/x", "https://a.example//other.example/x"),
+            (
+                "https://a.example",
+                "//other.example/x",
+                "https://a.example//other.example/x",
+            ),
             ("https://a.example", "/...", "https://a.example/..."),
         ] {
             assert_eq!(below(&base(address), path).unwrap().as_str(), whole, "{address} {path}");

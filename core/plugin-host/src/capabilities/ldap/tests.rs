@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{LdapClient, LdapConnection};
-use crate::bindings::russet::plugin::ldap as wit;
+use crate::ports::{CallError, LdapPort, LdapScope, LdapSearch};
 use crate::testing::{Slapd, SlapdOptions, Transport};
 
 const BASE: &str = "ou=people,dc=example,dc=org";
@@ -56,11 +56,11 @@ fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
-fn search(filter: &str, values: &[&str]) -> wit::SearchRequest {
-    wit::SearchRequest {
+fn search(filter: &str, values: &[&str]) -> LdapSearch {
+    LdapSearch {
         connection: "corp".to_owned(),
         base: None,
-        scope: wit::Scope::Subtree,
+        scope: LdapScope::Subtree,
         filter: filter.to_owned(),
         values: values.iter().map(|value| (*value).to_owned()).collect(),
         attributes: vec!["uid".to_owned(), "cn".to_owned(), "jpegPhoto".to_owned()],
@@ -95,7 +95,7 @@ async fn the_number_of_entries_is_capped() {
     let (_slapd, connection) = directory().await;
     let client = client(&connection);
     for (asked, given) in [(0, 15), (3, 3), (1_000, 15)] {
-        let request = wit::SearchRequest {
+        let request = LdapSearch {
             limit: asked,
             ..search("(uid=user*)", &[])
         };
@@ -126,20 +126,20 @@ async fn a_search_stays_below_the_base() {
         "",
         "ou=people,dc=example,dc=net",
     ] {
-        let request = wit::SearchRequest {
+        let request = LdapSearch {
             base: Some(base.to_owned()),
             ..search("(objectClass=*)", &[])
         };
         let error = client.search(request, deadline()).await.unwrap_err();
-        assert!(matches!(error, wit::Error::Invalid(_)), "{base}: {error:?}");
+        assert!(matches!(error, CallError::Invalid(_)), "{base}: {error:?}");
     }
-    let request = wit::SearchRequest {
+    let request = LdapSearch {
         base: Some("UID=user1, OU=People,dc=example,dc=ORG".to_owned()),
-        scope: wit::Scope::Base,
+        scope: LdapScope::Base,
         ..search("(objectClass=*)", &[])
     };
     assert_eq!(client.search(request, deadline()).await.unwrap().len(), 1);
-    let request = wit::SearchRequest {
+    let request = LdapSearch {
         base: Some(format!("uid=gone,{BASE}")),
         ..search("(objectClass=*)", &[])
     };
@@ -151,12 +151,12 @@ async fn a_search_names_what_it_wants() {
     let (_slapd, connection) = directory().await;
     let client = client(&connection);
     for attributes in [vec![], vec!["*"], vec!["+"], vec!["u id"], vec!["uid"; 65]] {
-        let request = wit::SearchRequest {
+        let request = LdapSearch {
             attributes: attributes.iter().map(|name| (*name).to_owned()).collect(),
             ..search("(uid=user1)", &[])
         };
         let error = client.search(request, deadline()).await.unwrap_err();
-        assert!(matches!(error, wit::Error::Invalid(_)), "{attributes:?}: {error:?}");
+        assert!(matches!(error, CallError::Invalid(_)), "{attributes:?}: {error:?}");
     }
 }
 
@@ -175,7 +175,7 @@ async fn credentials_are_checked_and_never_empty() {
         ("cn=admin,dc=example,dc=org", "x"),
     ] {
         let error = client.bind(dn, password, deadline()).await.unwrap_err();
-        assert!(matches!(error, wit::Error::Invalid(_)), "{dn}: {error:?}");
+        assert!(matches!(error, CallError::Invalid(_)), "{dn}: {error:?}");
     }
 }
 
@@ -191,13 +191,13 @@ async fn a_search_that_is_not_answered_in_time_is_unavailable() {
     let client = client(&connection);
     let soon = Instant::now() + Duration::from_millis(100);
     let error = client.search(search("(uid=user1)", &[]), soon).await.unwrap_err();
-    assert!(matches!(error, wit::Error::Unavailable(_)), "{error:?}");
+    assert!(matches!(error, CallError::Unavailable(_)), "{error:?}");
     let soon = Instant::now() + Duration::from_millis(100);
     let error = client
         .bind(&format!("uid=user1,{BASE}"), "password1", soon)
         .await
         .unwrap_err();
-    assert!(matches!(error, wit::Error::Unavailable(_)), "{error:?}");
+    assert!(matches!(error, CallError::Unavailable(_)), "{error:?}");
 }
 
 #[tokio::test]
