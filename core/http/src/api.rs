@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use russet_engine::Engine;
 use russet_plugin_host::PluginManager;
 
-use crate::{HttpSettings, admin, boundary, device, enroll, health, scep};
+use crate::throttle::Throttles;
+use crate::{HttpSettings, admin, boundary, device, enroll, health, scep, throttle};
 
 /// What the routes work with. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,6 +19,7 @@ pub struct Api {
     pub plugins: Arc<PluginManager>,
     /// What the operator set.
     pub settings: Arc<HttpSettings>,
+    pub(crate) throttles: Arc<Throttles>,
 }
 
 impl Api {
@@ -25,6 +28,7 @@ impl Api {
         Self {
             engine,
             plugins,
+            throttles: Arc::new(Throttles::new(&settings.rates)),
             settings: Arc::new(settings),
         }
     }
@@ -33,9 +37,10 @@ impl Api {
 /// What devices talk to: `/enroll`, `/scep`, `/mdm/…`, the same below `/t/{tenant}`, and `/healthz` and `/readyz`.
 /// Without the boundary: see [`boundary`](crate::boundary()).
 pub fn device_router(api: &Api) -> Router {
-    Router::new()
-        .merge(enroll::routes())
+    let open_to_strangers = enroll::routes()
         .merge(scep::routes())
+        .route_layer(from_fn_with_state(api.clone(), throttle::strangers));
+    open_to_strangers
         .merge(device::routes())
         .merge(health::routes())
         .with_state(api.clone())

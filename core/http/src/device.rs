@@ -44,6 +44,8 @@ async fn message(
     // Before the body is read: what a stranger sends is not kept in memory.
     let claim = claim(&api, peer.as_deref(), &headers, now)?;
     let body = body::read(body, api.settings.device_body, api.settings.body_timeout).await?;
+    // After the body: who sends slowly keeps nobody waiting.
+    let _turn = api.throttles.shares.turn(&request.tenant.name).await?;
     let identity = match claim {
         Claim::Proven(identity) => identity,
         Claim::Signed(signature) => api.engine.identity_from_signature(signature, &body, now)?,

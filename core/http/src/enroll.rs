@@ -75,6 +75,9 @@ async fn profile(
             .authenticate(challenge(&api.settings.realm))
         })?),
     };
+    if let Some(sign_in) = &credentials {
+        api.throttles.sign_in(&request.tenant.name, &sign_in.user_name)?;
+    }
     let ask = ProfileRequest { source, credentials };
     let refusal = match api.engine.enrollment_profile(request, ask, Timestamp::now()).await {
         Ok(profile) => {

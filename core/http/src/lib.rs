@@ -15,6 +15,7 @@
 //! A vendor's server builds its router from the parts and puts the boundary around them:
 //! `boundary(device_router(&api).merge(admin_router(&api)).merge(own_routes))`.
 
+mod addresses;
 mod admin;
 mod api;
 mod body;
@@ -31,6 +32,7 @@ mod scep;
 mod serve;
 mod settings;
 mod tenant;
+mod throttle;
 mod tls;
 
 pub use api::{Api, admin_router, device_router, router};
@@ -38,4 +40,5 @@ pub use boundary::boundary;
 pub use peer::Peer;
 pub use serve::{BindError, ConnectionLimits, Drained, Server, ServerSettings, Transport};
 pub use settings::{AddressRange, HttpSettings, ProxySettings};
+pub use throttle::RateLimits;
 pub use tls::{Tls, TlsError};

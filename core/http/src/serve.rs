@@ -4,7 +4,7 @@
 //! have their time. (The body has its own, where it is read.) This module knows nothing of what is served.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::addresses::{Addresses, Place};
 use crate::connection::{self, Stop};
 use crate::{AddressRange, Peer, Tls};
 
@@ -42,11 +43,28 @@ pub enum Transport {
     },
 }
 
+impl Transport {
+    /// Whether an address is one of the proxies before the server.
+    fn trusts(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Tls(_) => false,
+            Self::Plain { trusted } => is_near(address, trusted),
+        }
+    }
+}
+
+fn is_near(address: IpAddr, trusted: &[AddressRange]) -> bool {
+    address.is_loopback() || trusted.iter().any(|range| range.contains(address))
+}
+
 /// What a listener bears from its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// How many connections may be open at once. Further ones wait in the system's queue.
     pub connections: usize,
+    /// How many connections one client address may have open at once; further ones are closed. Schools have thousands of
+    /// devices behind one address, but not at the same moment. Trusted proxies are not counted.
+    pub connections_per_address: usize,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// How long the head of a request may take to arrive. With HTTP/1.1 the pause before it counts, too.
@@ -58,10 +76,11 @@ pub struct ConnectionLimits {
 }
 
 impl Default for ConnectionLimits {
-    /// 10,000 connections; 10 s for a handshake, 30 s for a head, 75 s idle, 30 s to drain.
+    /// 10,000 connections, 2,000 from one address; 10 s for a handshake, 30 s for a head, 75 s idle, 30 s to drain.
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_address: 2_000,
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(30),
             idle: Duration::from_secs(75),
@@ -157,6 +176,7 @@ impl Server {
         let Self { listener, settings, .. } = self;
         let limits = settings.limits;
         let slots = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+        let addresses = Addresses::new(limits.connections_per_address);
         let tasks = TaskTracker::new();
         let cut = CancellationToken::new();
         loop {
@@ -173,6 +193,16 @@ impl Server {
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    let ip = peer.ip().to_canonical();
+                    let place = if settings.transport.trusts(ip) {
+                        None
+                    } else {
+                        let Some(place) = addresses.enter(ip) else {
+                            tracing::debug!(client = %ip, "too many connections from one address, the newest was closed");
+                            continue;
+                        };
+                        Some(place)
+                    };
                     let connection = Connection {
                         stream,
                         peer,
@@ -183,6 +213,7 @@ impl Server {
                             now: cut.clone(),
                         },
                         slot,
+                        place,
                     };
                     tasks.spawn(connection.run(router.clone()));
                 }
@@ -223,6 +254,7 @@ struct Connection {
     limits: ConnectionLimits,
     stop: Stop,
     slot: OwnedSemaphorePermit,
+    place: Option<Place>,
 }
 
 impl Connection {
@@ -234,13 +266,14 @@ impl Connection {
             limits,
             stop,
             slot,
+            place,
         } = self;
         // Answers are small and should go out at once. A socket that cannot do it still works.
         let _ = stream.set_nodelay(true);
         match transport {
             Transport::Plain { trusted } => {
                 let ip = peer.ip().to_canonical();
-                if !ip.is_loopback() && !trusted.iter().any(|range| range.contains(ip)) {
+                if !is_near(ip, &trusted) {
                     tracing::debug!(client = %ip, "plain HTTP from an address that is not trusted, cut off");
                     return;
                 }
@@ -276,6 +309,6 @@ impl Connection {
                 connection::serve(stream, peer, router, limits, &stop).await;
             }
         }
-        drop(slot);
+        drop((slot, place));
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::RateLimits;
+
 /// What the routers are told at start. For what a listener is told, see [`ServerSettings`](crate::ServerSettings).
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
@@ -18,6 +20,8 @@ pub struct HttpSettings {
     pub admin_body: usize,
     /// How long the body of a request may take to arrive.
     pub body_timeout: Duration,
+    /// How often clients may ask, and how much at a time.
+    pub rates: RateLimits,
 }
 
 impl Default for HttpSettings {
@@ -29,6 +33,7 @@ impl Default for HttpSettings {
             device_body: 8 << 20,
             admin_body: 64 << 20,
             body_timeout: Duration::from_secs(60),
+            rates: RateLimits::default(),
         }
     }
 }
@@ -40,14 +45,18 @@ pub struct ProxySettings {
     pub trusted: Vec<AddressRange>,
     /// The header.
     pub certificate_header: HeaderName,
+    /// The header that they append the address of the client to, such as `X-Forwarded-For`. Without it, clients behind them
+    /// are not counted by address.
+    pub address_header: Option<HeaderName>,
 }
 
 impl Default for ProxySettings {
-    /// Nobody is trusted; the header is `Client-Cert`.
+    /// Nobody is trusted; the header is `Client-Cert`, and none tells the address of the client.
     fn default() -> Self {
         Self {
             trusted: Vec::new(),
             certificate_header: HeaderName::from_static("client-cert"),
+            address_header: None,
         }
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use russet_apns::{ClientOptions, Endpoint, Roots};
 use russet_engine::EngineSettings;
 use russet_engine::settings::{
-    EnrollmentSettings, MachineInfoTrust, OnEnrollment, ProfileSigning, PushSettings, QueueSettings, WithoutGate as EngineWithoutGate, WorkSettings,
+    EnrollmentSettings, MachineInfoTrust, OnEnrollment, ProfileSigning, PushSettings, QueueSettings,
+    WithoutGate as EngineWithoutGate, WorkSettings,
 };
 use russet_http::{AddressRange, ConnectionLimits, HttpSettings, ProxySettings, RateLimits, TlsError};
 use russet_plugin_host::{
@@ -331,7 +332,11 @@ pub(crate) fn http(config: &Config) -> HttpSettings {
         proxy: ProxySettings {
             trusted: ranges(config),
             // What is no name of a header is refused by `Config::validate`.
-            address_header: server.proxy.address_header.as_ref().and_then(|header| header.parse().ok()),
+            address_header: server
+                .proxy
+                .address_header
+                .as_ref()
+                .and_then(|header| header.parse().ok()),
             ..ProxySettings::default()
         },
         device_body: server.limits.device_body_bytes,

@@ -6,9 +6,10 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use russet_engine::{Administrator, EngineError, Request, TenantRef};
 
-use crate::Api;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::throttle::client_address;
+use crate::{Api, Peer};
 
 /// An administrator whose token is good. Says nothing yet about a tenant.
 pub(super) struct Admin(pub(super) Administrator);
@@ -22,7 +23,12 @@ impl FromRequestParts<Api> for Admin {
         let token = token.ok_or_else(|| unauthorized("send the token as: Authorization: Bearer <token>"))?;
         // The store is asked for the token's digest; nothing compares secrets here.
         let administrator = api.engine.administrator(token).await?;
-        let administrator = administrator.ok_or_else(|| unauthorized("the token is not known here, or was revoked"))?;
+        let Some(administrator) = administrator else {
+            let peer = parts.extensions.get::<Peer>();
+            let client = client_address(&api.settings.proxy, peer, &parts.headers);
+            api.throttles.wrong_token(client)?;
+            return Err(unauthorized("the token is not known here, or was revoked"));
+        };
         context.note().administrator = Some(administrator.name.clone());
         Ok(Self(administrator))
     }

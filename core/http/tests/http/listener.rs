@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// A server on loopback with a certificate of its own.
-struct Running {
+pub(crate) struct Running {
     address: SocketAddr,
     tls: Tls,
     root: CertificateDer<'static>,
@@ -37,7 +37,7 @@ fn own_certificate() -> (CertificateDer<'static>, Vec<u8>) {
 }
 
 impl Running {
-    async fn start(router: Router, limits: ConnectionLimits) -> Self {
+    pub(crate) async fn start(router: Router, limits: ConnectionLimits) -> Self {
         let (root, key) = own_certificate();
         let tls = Tls::from_der(vec![root.to_vec()], &key, &[]).unwrap();
         let settings = ServerSettings {
@@ -59,7 +59,7 @@ impl Running {
         }
     }
 
-    async fn connect(&self, device: Option<&Device>, alpn: &str) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, device: Option<&Device>, alpn: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -117,7 +117,7 @@ fn short() -> ConnectionLimits {
     }
 }
 
-fn hello() -> Router {
+pub(crate) fn hello() -> Router {
     Router::new().route(
         "/",
         get(|peer: axum::Extension<Peer>| async move { format!("certificate: {}", peer.certificate.is_some()) }),

@@ -9,4 +9,5 @@ mod listener;
 mod log;
 mod plugins;
 mod proxy;
+mod rates;
 mod support;

@@ -16,6 +16,7 @@ async fn behind_proxy(header: &'static str) -> Site {
         proxy: ProxySettings {
             trusted: vec![AddressRange::new(address("10.0.0.0"), 24).unwrap()],
             certificate_header: HeaderName::from_static(header),
+            ..ProxySettings::default()
         },
         ..HttpSettings::default()
     };

@@ -32,9 +32,8 @@ use russet_pki::key::{KeyKind, PrivateKey};
 use russet_pki::name::Name;
 use russet_pki::scep::client::{Exchange, Outcome};
 use russet_pki::{Certificate, SignaturePolicy, ca, mdm_signature, rfc9440};
-use russet_plugin_host::{
-    EngineConfig, LdapConnections, Limits, MemoryRevisions, PluginEngine, PluginHost, PluginManager,
-};
+use russet_plugin_host::ports::Ports;
+use russet_plugin_host::{Connections, EngineConfig, Limits, MemoryRevisions, PluginEngine, PluginHost, PluginManager};
 use russet_protocol::plist::{Dictionary, Value};
 use russet_protocol::{Limits as PlistLimits, codec};
 use serde_json::Value as Json;
@@ -133,6 +132,8 @@ impl Site {
         let engine_settings = EngineSettings {
             enrollment: enrollment(),
             push: PushSettings::new(Endpoint::new("localhost", 9, Roots::Custom(Vec::new()))),
+            queue: russet_engine::settings::QueueSettings::default(),
+            work: russet_engine::settings::WorkSettings::default(),
             hook_budget: Duration::from_secs(5),
         };
         let engine = Engine::open(store.clone(), Arc::clone(&host) as _, engine_settings, now)
@@ -155,9 +156,11 @@ impl Site {
             PluginEngine::new(&EngineConfig::default()).unwrap(),
             host,
             Arc::new(MemoryRevisions::new(["default"])),
-            LdapConnections::default(),
+            Connections::default(),
+            Ports::memory(),
             Limits::default(),
-        );
+        )
+        .with_trust(russet_plugin_host::package::Trust::unsigned());
         let (_, token) = engine.create_token(None, "root", now).await.unwrap();
         let api = Api::new(engine.clone(), Arc::new(plugins), settings);
         Self {

@@ -47,6 +47,9 @@ settings! {
         trusted: Vec<IpRange> = Vec::new(),
         /// The header that holds the device's certificate: RFC 9440's form, or URL-encoded PEM.
         certificate_header: String = "client-cert".to_owned(),
+        /// The header that the proxy appends the address of the client to. Left out, clients behind a proxy are not
+        /// counted by address.
+        address_header: Option<String> = None => "\"x-forwarded-for\"",
     }
 }
 
@@ -55,6 +58,17 @@ settings! {
     pub struct ServerLimits {
         /// How many connections may be open at once.
         connections: usize = 10_000,
+        /// How many connections one client address may have open at once.
+        connections_per_address: usize = 2_000,
+        /// How many requests to `/enroll` and `/scep` one client address may make in a minute; an enrollment takes four.
+        /// 0 is no limit.
+        enrollment_requests_per_minute: u32 = 3_000,
+        /// How many attempts to sign in there may be with one user name in a minute. 0 is no limit.
+        sign_ins_per_minute: u32 = 20,
+        /// How many unknown administrators' tokens one client address may show in a minute. 0 is no limit.
+        wrong_tokens_per_minute: u32 = 30,
+        /// How many messages of devices are worked on at the same time for one tenant; more wait for their turn.
+        device_messages_per_tenant: usize = 512,
         /// The largest message of a device, in bytes.
         device_body_bytes: usize = 8 * 1024 * 1024,
         /// The largest request to the admin API, in bytes; it has to hold a plugin.
@@ -190,6 +204,14 @@ impl Proxy {
                 "is no name of an HTTP header; write it like client-cert",
             );
         }
+        if let Some(header) = &self.address_header
+            && (header.is_empty() || !header.bytes().all(token))
+        {
+            problems.add(
+                "server.proxy.address_header",
+                "is no name of an HTTP header; write it like x-forwarded-for",
+            );
+        }
         if self.trusted.iter().any(|range| range.prefix() == 0) {
             problems.add(
                 "server.proxy.trusted",
@@ -202,6 +224,16 @@ impl Proxy {
 impl ServerLimits {
     fn check(&self, problems: &mut Problems) {
         problems.range("server.limits.connections", self.connections, 1..=1_000_000);
+        problems.range(
+            "server.limits.connections_per_address",
+            self.connections_per_address,
+            1..=1_000_000,
+        );
+        problems.range(
+            "server.limits.device_messages_per_tenant",
+            self.device_messages_per_tenant,
+            1..=1_000_000,
+        );
         problems.range(
             "server.limits.device_body_bytes",
             self.device_body_bytes,
