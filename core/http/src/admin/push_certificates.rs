@@ -2,10 +2,11 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::HeaderMap;
 use jiff::Timestamp;
+use russet_engine::NewPushCertificate;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
@@ -16,7 +17,9 @@ use crate::Api;
 use crate::failure::Failure;
 
 pub(super) fn routes() -> Router<Api> {
-    Router::new().route("/push-certificates", get(list).put(store))
+    Router::new()
+        .route("/push-certificates", get(list).put(store))
+        .route("/push-certificates/request", post(request))
 }
 
 #[derive(Debug, Serialize)]
@@ -41,14 +44,18 @@ async fn list(State(api): State<Api>, at: AtTenant) -> Result<Json<List<PushCert
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewPushCertificate {
+struct Upload {
     certificate_pem: String,
-    #[serde(deserialize_with = "secret")]
-    private_key_pem: Zeroizing<String>,
+    /// Left out if the key was made here.
+    #[serde(default, deserialize_with = "secret")]
+    private_key_pem: Option<Zeroizing<String>>,
+    /// The certificate is wanted although no device listens to its topic.
+    #[serde(default)]
+    other_topic: bool,
 }
 
-fn secret<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, D::Error> {
-    String::deserialize(text).map(Zeroizing::new)
+fn secret<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Zeroizing<String>>, D::Error> {
+    Ok(Option::<String>::deserialize(text)?.map(Zeroizing::new))
 }
 
 #[derive(Debug, Serialize)]
@@ -59,14 +66,33 @@ struct Stored {
 }
 
 async fn store(State(api): State<Api>, at: AtTenant, headers: HeaderMap, body: Body) -> Result<Json<Stored>, Failure> {
-    let new: NewPushCertificate = input::json(&api, &headers, body).await?;
+    let upload: Upload = input::json(&api, &headers, body).await?;
+    let new = NewPushCertificate {
+        certificate_pem: upload.certificate_pem,
+        private_key_pem: upload.private_key_pem,
+        other_topic: upload.other_topic,
+    };
     let stored = api
         .engine
-        .put_push_certificate(&at.tenant, &new.certificate_pem, &new.private_key_pem, Timestamp::now())
+        .put_push_certificate(&at.tenant, &new, Timestamp::now())
         .await?;
     Ok(Json(Stored {
         topic: stored.topic,
         not_before: stored.not_before,
         not_after: stored.not_after,
     }))
+}
+
+#[derive(Debug, Serialize)]
+struct Requested {
+    request_pem: String,
+}
+
+/// Makes a key that stays here, and the request for its certificate.
+async fn request(State(api): State<Api>, at: AtTenant) -> Result<Json<Requested>, Failure> {
+    let request_pem = api
+        .engine
+        .request_push_certificate(&at.tenant, Timestamp::now())
+        .await?;
+    Ok(Json(Requested { request_pem }))
 }
