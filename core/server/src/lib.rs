@@ -9,10 +9,13 @@ mod background;
 pub mod config;
 pub mod data_dir;
 pub mod logging;
+mod metrics;
 mod parts;
+mod ports;
 mod revisions;
 mod server;
 mod start_error;
+mod trust;
 
 pub use server::{Running, Server, ServerBuilder};
 pub use start_error::StartError;

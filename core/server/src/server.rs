@@ -24,9 +24,11 @@ use crate::admin_token::admin_token;
 use crate::background::{Background, TlsRenewal};
 use crate::config::{Config, Secret};
 use crate::data_dir::{DataDir, DataDirLock};
-use crate::parts;
+use crate::ports::ports;
 use crate::revisions::StoreRevisions;
 use crate::start_error::StartError;
+use crate::trust::trust;
+use crate::{metrics, parts};
 
 type Change = Box<dyn FnOnce(Router) -> Router + Send>;
 
@@ -120,7 +122,7 @@ impl ServerBuilder {
         config.validate()?;
         let data_dir = DataDir::new(&config.data_dir);
         let lock = data_dir.lock()?;
-        let connections = parts::ldap(&config)?;
+        let connections = parts::connections(&config)?;
         let address = config.server.listen;
         let listener = TcpListener::bind(address)
             .await
@@ -136,15 +138,18 @@ impl ServerBuilder {
             &parts::master_key(&config, &data_dir)?,
         )
         .await?;
+        let trust = trust(&config.plugins, &store);
         let now = Timestamp::now();
         let host = Arc::new(native.map_or_else(PluginHost::new, PluginHost::with_native));
-        let plugins = Arc::new(PluginManager::new(
+        let plugins = PluginManager::new(
             PluginEngine::new(&parts::plugin_engine(&config, &data_dir))?,
             Arc::clone(&host),
             Arc::new(StoreRevisions::new(store.clone())),
             connections,
+            ports(&store),
             parts::plugin_limits(&config),
-        ));
+        );
+        let plugins = Arc::new(plugins.with_trust(trust));
         let loaded = plugins.load_all().await?;
         for failure in &loaded.failures {
             tracing::error!(
@@ -172,6 +177,7 @@ impl ServerBuilder {
             .fold(device_router(&api).merge(admin_router(&api)), |router, change| {
                 change(router)
             });
+        let retention = parts::retention(&config);
         let config = Arc::new(config);
         let renewal = TlsRenewal {
             tls,
@@ -180,8 +186,9 @@ impl ServerBuilder {
             bound,
             served,
         };
-        let background = Background::start(&engine, &plugins, renewal);
         let stop = CancellationToken::new();
+        metrics::serve(&renewal.config.metrics, &engine, &stop).await?;
+        let background = Background::start(&engine, &plugins, renewal, retention);
         let serving = tokio::spawn(listener.serve(boundary(routes), stop.clone()));
         tracing::info!(
             address = %bound,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use russet_engine::EngineError;
 use russet_http::{BindError, TlsError};
-use russet_plugin_host::{LdapConfigError, RevisionStoreError};
+use russet_plugin_host::{HttpConfigError, LdapConfigError, RevisionStoreError};
 use russet_store::{MasterKeyError, OpenError};
 
 use crate::config::ConfigError;
@@ -51,6 +51,17 @@ pub enum StartError {
         /// What is wrong with it.
         source: LdapConfigError,
     },
+    /// A connection to an HTTP server can not be used.
+    #[error("the section [http.{name}] can not be used")]
+    Http {
+        /// The name of the connection.
+        name: String,
+        /// What is wrong with it.
+        source: HttpConfigError,
+    },
+    /// Figures can not be kept or shown.
+    #[error("the section [metrics] can not be used")]
+    Metrics(#[from] crate::metrics::MetricsError),
     /// Plugins can not be run here.
     #[error("plugins can not be run")]
     PluginEngine(#[from] russet_plugin_host::EngineError),
