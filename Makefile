@@ -1,7 +1,7 @@
 # Everything a newcomer or CI runs. Each target sets up what it needs.
 
-PLUGINS := plugins/directory-ldap plugins/enrollment-gate plugins/escrow-policy plugins/profile-template
-TEST_PLUGINS := $(PLUGINS) examples/smallest-gate tests/hostile tests/hostile-hooks
+PLUGINS := $(sort $(wildcard plugins/*))
+TEST_PLUGINS := $(PLUGINS) examples/smallest-gate tests/hostile tests/probe tests/hostile-hooks
 BUILD_PLUGINS := cargo run --quiet --package russet-plugin-build -- --out target/plugins
 
 # cargo-nextest where it is installed, plain `cargo test` where it is not.

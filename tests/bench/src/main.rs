@@ -12,6 +12,7 @@ mod fleet;
 mod hooks;
 mod load;
 mod machine;
+mod many;
 mod page;
 mod plugins;
 mod process;
@@ -62,6 +63,8 @@ enum Subject {
     Swap,
     /// Loading a plugin, compiled afresh and from the cache.
     Compile,
+    /// Many different plugins in one process.
+    Many,
     /// Pushes to a stand-in of APNs.
     Push,
     /// Start-up time and memory of the server.
@@ -78,6 +81,7 @@ impl Subject {
             Self::Hooks => hooks::section(scale).await,
             Self::Swap => swap::section(scale).await,
             Self::Compile => compile::section(scale).await,
+            Self::Many => many::section(scale).await,
             Self::Push => push::section(scale).await,
             Self::Start => start::section(scale).await,
             Self::Sqlite => serving::sqlite(scale).await,

@@ -8,8 +8,10 @@ use std::time::Duration;
 use russet_hooks::{
     Device, EnrollmentMethod, EnrollmentRequest, GateStage, GateVerdict, HookSource, Outcome, Ownership, Scope,
 };
+use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{
-    EngineConfig, Grants, LdapConnection, LdapConnections, Limits, LoadedPlugin, PluginEngine, PluginSource, inspect,
+    Connections, EngineConfig, Grants, LdapConnection, LdapConnections, Limits, LoadedPlugin, PluginEngine,
+    PluginSource, inspect,
 };
 use serde_json::{Value, json};
 
@@ -42,16 +44,19 @@ pub(crate) fn grants(component: &[u8]) -> Result<Grants, Failure> {
 }
 
 /// A directory that nobody asks: no measured call searches it.
-pub(crate) fn connections() -> Result<LdapConnections, Failure> {
-    let mut connections = LdapConnections::new();
+pub(crate) fn connections() -> Result<Connections, Failure> {
+    let mut ldap = LdapConnections::new();
     let corp = LdapConnection {
         url: "ldap://127.0.0.1:9".to_owned(),
         allow_plaintext: true,
         base_dn: "dc=example,dc=org".to_owned(),
         ..LdapConnection::default()
     };
-    connections.insert("corp", corp)?;
-    Ok(connections)
+    ldap.insert("corp", corp)?;
+    Ok(Connections {
+        ldap,
+        ..Connections::default()
+    })
 }
 
 /// Loads a plugin with the server's default limits.
@@ -61,12 +66,13 @@ pub(crate) async fn load(
     settings: Option<Value>,
 ) -> Result<LoadedPlugin, Failure> {
     let source = PluginSource {
+        tenant: TENANT.into(),
         component: Arc::clone(component),
         settings,
         grants: grants(component)?,
         limits: Limits::default(),
     };
-    Ok(LoadedPlugin::load(engine, &connections()?, source).await?)
+    Ok(LoadedPlugin::load(engine, &connections()?, &Ports::memory(), source).await?)
 }
 
 /// Settings of the bundled gate that use each of its rules but those about people.
@@ -106,14 +112,20 @@ pub(crate) fn request() -> EnrollmentRequest {
         },
         person: None,
         can_request_software_update: true,
+        replaces: None,
     }
 }
 
 /// Asks the gates as the engine does for one message of a device: pins a generation, gives it a deadline, asks, and gets
 /// the verdict with its decision records.
 pub(crate) async fn ask(source: &dyn HookSource, request: EnrollmentRequest) -> Outcome<GateVerdict> {
-    let set = source.pin(TENANT);
-    let scope = Scope::new(TENANT, "bench", Duration::from_secs(5));
+    ask_for(source, TENANT, request).await
+}
+
+/// The same for any tenant.
+pub(crate) async fn ask_for(source: &dyn HookSource, tenant: &str, request: EnrollmentRequest) -> Outcome<GateVerdict> {
+    let set = source.pin(tenant);
+    let scope = Scope::new(tenant, "bench", Duration::from_secs(5));
     set.check_enrollment(&scope, request).await
 }
 

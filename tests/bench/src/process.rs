@@ -78,7 +78,10 @@ impl Installation {
         toml.push_str(&format!("[server]\nlisten = \"127.0.0.1:{}\"\n", self.port));
         // Devices are to be idle when idle polls are measured.
         toml.push_str("[enrollment]\nask_device_information = false\nrelease_from_setup = false\n");
-        toml.push_str(&format!("[plugins]\ncache_directory = {}\n", text(self.cache())));
+        toml.push_str(&format!(
+            "[plugins]\nunsigned = \"allow\"\ncache_directory = {}\n",
+            text(self.cache())
+        ));
         toml.push_str("[log]\nfilter = \"warn\"\n");
         toml.push_str("[ldap.corp]\nurl = \"ldaps://127.0.0.1:9\"\nbase_dn = \"dc=example,dc=org\"\n");
         if let Some(database) = database {

@@ -42,6 +42,11 @@ impl Scale {
         self.pick(10, 2)
     }
 
+    /// Different plugins in one process.
+    pub(crate) fn plugins(self) -> usize {
+        self.pick(1_000, 5)
+    }
+
     /// Pushes at each concurrency above one.
     pub(crate) fn pushes(self) -> usize {
         self.pick(100_000, 500)

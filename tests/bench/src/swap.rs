@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{
     ActivePlugin, Grants, InstallRequest, Limits, LoadedPlugin, MemoryRevisions, PluginHost, PluginManager,
 };
@@ -90,8 +91,10 @@ pub(crate) async fn section(scale: Scale) -> Result<Section, Failure> {
         Arc::clone(&host),
         Arc::new(MemoryRevisions::new([TENANT])),
         plugins::connections()?,
+        Ports::memory(),
         Limits::default(),
-    );
+    )
+    .with_trust(russet_plugin_host::package::Trust::unsigned());
     let component = plugins::component("enrollment-gate")?;
     let world = Arc::new(World {
         host,
