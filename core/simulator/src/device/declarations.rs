@@ -1,6 +1,6 @@
 //! Declarative management, the device's side: what to have, fetching what is missing, and the status report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use russet_protocol::plist::{Dictionary, Value};
 use serde_json::{Value as Json, json};
@@ -98,7 +98,9 @@ impl Channel<'_> {
         let family = if facts.platform.is_mac() { "macOS" } else { "iOS" };
         let mut lists: BTreeMap<&str, Vec<Json>> =
             KINDS.iter().map(|(_, kind)| (list_name(kind), Vec::new())).collect();
-        for (identifier, declaration) in &lock(self.state).declarations {
+        let declarations = lock(self.state).declarations.clone();
+        let activated = activated(&declarations);
+        for (identifier, declaration) in &declarations {
             let kind = KINDS.iter().map(|(_, kind)| *kind).find(|kind| {
                 let prefix = format!("com.apple.{kind}.");
                 declaration.declaration_type.starts_with(&prefix)
@@ -106,7 +108,7 @@ impl Channel<'_> {
             let status = json!({
                 "identifier": identifier,
                 "server-token": declaration.server_token,
-                "active": true,
+                "active": kind != Some("configuration") || activated.contains(identifier.as_str()),
                 "valid": "valid",
             });
             if let Some(list) = kind.and_then(|kind| lists.get_mut(list_name(kind))) {
@@ -128,6 +130,17 @@ impl Channel<'_> {
             "FullReport": true,
         })
     }
+}
+
+/// The configurations that an activation names: the others are fetched and checked, and stay inactive.
+fn activated(declarations: &BTreeMap<String, Declaration>) -> BTreeSet<&str> {
+    declarations
+        .values()
+        .filter(|declaration| declaration.declaration_type.starts_with("com.apple.activation."))
+        .filter_map(|activation| activation.payload.get("StandardConfigurations")?.as_array())
+        .flatten()
+        .filter_map(Json::as_str)
+        .collect()
 }
 
 /// The name of a kind's list in a status report.
