@@ -5,9 +5,15 @@ use std::collections::VecDeque;
 
 use russet_hooks::DecisionRecord;
 use russet_pki::fingerprint::sha256;
-use russet_store::{EnrollmentId, NewDecision, RecordedCall, StoreError};
+use russet_store::{DecisionRetention, EnrollmentId, NewDecision, RecordedCall, StoreError, TenantId};
 
-use crate::{Engine, Request};
+use crate::{Engine, EngineError, Request, TenantRef};
+
+/// The longest that decisions are kept, in days.
+const MAX_DAYS: u32 = 3_650;
+
+/// The longest that calls are kept in full, in hours.
+const MAX_HOURS: u32 = 24 * 365;
 
 impl Engine {
     /// What was decided, to be stored with what follows from it. Effects are checked, and command policies asked about
@@ -36,6 +42,49 @@ impl Engine {
             decisions.push(decision);
         }
         Ok(decisions)
+    }
+
+    /// Whether calls of a tenant's plugins are kept in full.
+    pub(crate) fn records_calls(&self, tenant: TenantId) -> bool {
+        let own = self.inner.observing.is_recorded(tenant);
+        own.unwrap_or(self.inner.settings.work.record_calls)
+    }
+
+    /// Sets how long a tenant's decisions are kept. Other nodes go by it within some seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Invalid`], or a failure of the store.
+    pub async fn set_decision_retention(
+        &self,
+        tenant: &TenantRef,
+        retention: DecisionRetention,
+    ) -> Result<(), EngineError> {
+        if retention
+            .decisions_days
+            .is_some_and(|days| !(1..=MAX_DAYS).contains(&days))
+        {
+            return Err(EngineError::invalid(format!(
+                "decisions_days must be between 1 and {MAX_DAYS}"
+            )));
+        }
+        if retention.input_hours.is_some_and(|hours| hours > MAX_HOURS) {
+            return Err(EngineError::invalid(format!(
+                "input_hours must be between 0 and {MAX_HOURS}"
+            )));
+        }
+        self.inner.store.set_decision_retention(tenant.id, retention).await?;
+        Ok(self.note_retentions().await?)
+    }
+
+    /// Notes which tenants say themselves whether calls are kept in full.
+    pub(crate) async fn note_retentions(&self) -> Result<(), StoreError> {
+        let own = self.inner.store.decision_retentions().await?;
+        let recorded = own
+            .into_iter()
+            .filter_map(|(tenant, own)| Some((tenant, own.input_hours? > 0)));
+        self.inner.observing.recorded(recorded.collect());
+        Ok(())
     }
 
     fn row(&self, request: &Request, record: DecisionRecord) -> Result<NewDecision, StoreError> {

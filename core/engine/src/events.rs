@@ -29,6 +29,8 @@ struct Known {
     tenants: HashMap<TenantId, Arc<str>>,
     /// The observers that certainly have a cursor.
     cursors: HashSet<(TenantId, String)>,
+    /// The tenants that say themselves whether calls are kept in full.
+    recorded: HashMap<TenantId, bool>,
 }
 
 impl Observing {
@@ -43,6 +45,18 @@ impl Observing {
     pub(crate) fn tenant(&self, tenant: &TenantRef) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.tenants.insert(tenant.id, Arc::clone(&tenant.name));
+    }
+
+    /// Notes which tenants say themselves whether calls are kept in full.
+    pub(crate) fn recorded(&self, tenants: HashMap<TenantId, bool>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.recorded = tenants;
+    }
+
+    /// Whether a tenant says itself whether calls are kept in full, and if so what.
+    pub(crate) fn is_recorded(&self, tenant: TenantId) -> Option<bool> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.recorded.get(&tenant).copied()
     }
 
     /// Notes which observers of a tenant have a cursor.

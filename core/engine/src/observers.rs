@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use russet_hooks::{FaultKind, HookSet, PluginFault, Scope, event_matches};
 use russet_store::{EnrollmentId, EventDelivery, EventId, ObserverFailure, StoreError, TenantId};
+use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +68,7 @@ impl Engine {
             tenant: tenant.clone(),
             id,
             hooks: self.inner.hooks.pin(&tenant.name),
-            scope: scope.at_depth(depth).recording(self.inner.settings.work.record_calls),
+            scope: scope.at_depth(depth).recording(self.records_calls(tenant.id)),
         }
     }
 
@@ -83,6 +84,7 @@ impl Engine {
         for tenant in &tenants {
             self.inner.observing.tenant(tenant);
         }
+        self.note_retentions().await?;
         Ok(tenants)
     }
 }
@@ -118,7 +120,7 @@ impl ObserverRunner {
         let settings = &this.engine.inner.settings.work;
         let signal = this.engine.inner.store.event_signal();
         let mut working: JoinSet<bool> = JoinSet::new();
-        let mut busy: HashMap<tokio::task::Id, Key> = HashMap::new();
+        let mut busy = Busy::new();
         // Those that there is something for, and not for this node at the moment.
         let mut resting: HashMap<Key, Instant> = HashMap::new();
         let mut view = View::default();
@@ -131,23 +133,26 @@ impl ObserverRunner {
             });
             resting.retain(|_, until| *until > Instant::now());
             for key in due {
-                if busy.len() >= settings.observers.max(1) {
-                    break;
+                if let Some((_, more)) = busy.values().find(|(one, _)| *one == key) {
+                    more.notify_one();
+                    continue;
                 }
                 let Some(tenant) = view.observers.get(&key) else {
                     continue;
                 };
-                if resting.contains_key(&key) || busy.values().any(|one| *one == key) {
+                if resting.contains_key(&key) || busy.len() >= settings.observers.max(1) {
                     continue;
                 }
+                let more = Arc::new(Notify::new());
                 let worker = Worker {
                     runner: Arc::clone(&this),
                     tenant: tenant.clone(),
                     plugin: key.1.clone(),
                     cancel: cancel.clone(),
+                    more: Arc::clone(&more),
                 };
                 let handle = working.spawn(async move { worker.run().await });
-                busy.insert(handle.id(), key);
+                busy.insert(handle.id(), (key, more));
             }
             let look = Instant::now() + this.until_next_due().await;
             let look = resting.values().fold(look, |look, until| look.min(*until));
@@ -239,15 +244,16 @@ impl View {
     }
 }
 
+/// Those that are served, by the tasks of their workers.
+type Busy = HashMap<tokio::task::Id, (Key, Arc<Notify>)>;
+
 /// Takes a worker off the list; the observer, if there was nothing that it could do.
-fn idle(done: Result<(tokio::task::Id, bool), JoinError>, busy: &mut HashMap<tokio::task::Id, Key>) -> Option<Key> {
-    match done {
-        Ok((id, worked)) => busy.remove(&id).filter(|_| !worked),
-        Err(error) => {
-            tracing::error!(error = %error, "an observer's worker failed; its events are handed over again");
-            busy.remove(&error.id())
-        }
-    }
+fn idle(done: Result<(tokio::task::Id, bool), JoinError>, busy: &mut Busy) -> Option<Key> {
+    let (id, worked) = done.unwrap_or_else(|error| {
+        tracing::error!(error = %error, "an observer's worker failed; its events are handed over again");
+        (error.id(), false)
+    });
+    busy.remove(&id).filter(|_| !worked).map(|(key, _)| key)
 }
 
 /// Serves one observer until it has nothing to do.
@@ -256,6 +262,8 @@ struct Worker {
     tenant: TenantRef,
     plugin: String,
     cancel: CancellationToken,
+    /// There may be more to do.
+    more: Arc<Notify>,
 }
 
 impl Worker {
@@ -328,7 +336,13 @@ impl Worker {
                     worked = true;
                 }
             }
-            match under_way.join_next_with_id().await {
+            let ended = tokio::select! {
+                ended = under_way.join_next_with_id() => ended,
+                () = self.more.notified() => continue,
+                // The lease is prolonged in time, however long an event takes.
+                () = tokio::time::sleep(settings.lease / 4) => continue,
+            };
+            match ended {
                 Some(Ok((id, _))) => {
                     in_hand.remove(&id);
                 }

@@ -58,7 +58,7 @@ impl Engine {
             Arc::clone(&id),
             self.inner.settings.hook_budget,
         )
-        .recording(self.inner.settings.work.record_calls);
+        .recording(self.records_calls(tenant.id));
         Ok(Request {
             tenant,
             id,

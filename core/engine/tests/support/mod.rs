@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use russet_apns::{Endpoint, Roots};
 use russet_engine::settings::{
-    EnrollmentSettings, MachineInfoTrust, OnEnrollment, ProfileSigning, PushSettings, WithoutGate,
+    EnrollmentSettings, MachineInfoTrust, OnEnrollment, ProfileSigning, PushSettings, WithoutGate, WorkSettings,
 };
 use russet_engine::{
     Administrator, Audience, CommandSource, DeviceAnswer, DeviceError, Engine, EngineSettings, EnqueueRequest,
@@ -50,6 +50,16 @@ pub struct Script {
     pub template: Mutex<Option<Result<String, FaultKind>>>,
     /// A command that is taken back while its profile is rendered.
     pub take_back: Mutex<Option<(Store, uuid::Uuid, Timestamp)>>,
+}
+
+/// A gate that lets everybody in.
+pub struct Allowing;
+
+#[async_trait]
+impl EnrollmentGate for Allowing {
+    async fn check(&self, _: &Ask<GateHook>) -> Result<GateVerdict, PluginFault> {
+        Ok(GateVerdict::Allow(Default::default()))
+    }
 }
 
 struct Scripted(Arc<Script>);
@@ -159,6 +169,15 @@ impl World {
     }
 
     pub async fn with(enrollment: EnrollmentSettings, hooks: Arc<HookSet>, script: Arc<Script>) -> Self {
+        Self::with_work(enrollment, WorkSettings::default(), hooks, script).await
+    }
+
+    pub async fn with_work(
+        enrollment: EnrollmentSettings,
+        work: WorkSettings,
+        hooks: Arc<HookSet>,
+        script: Arc<Script>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("russet.db").display());
         let store = Store::open(StoreConfig::new(url), &MasterKey::from_bytes([7; 32]))
@@ -168,7 +187,7 @@ impl World {
             enrollment,
             push: PushSettings::new(Endpoint::new("localhost", 9, Roots::Custom(Vec::new()))),
             queue: russet_engine::settings::QueueSettings::default(),
-            work: russet_engine::settings::WorkSettings::default(),
+            work,
             hook_budget: Duration::from_secs(5),
         };
         let now = Timestamp::now();

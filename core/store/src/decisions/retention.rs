@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::db::values;
+use crate::db::{Row, values};
 use crate::error::StoreError;
 use crate::ids::TenantId;
 use crate::maintenance::before;
@@ -27,6 +27,17 @@ const ANCHOR: &str = "UPDATE decision_chains SET anchor_seq = $2, anchor_hash = 
      WHERE tenant_id = $1 AND anchor_seq < $2 \
      AND EXISTS (SELECT 1 FROM decisions WHERE tenant_id = $1 AND chain_seq = $2)";
 
+fn retention_of(row: &Row) -> Result<DecisionRetention, StoreError> {
+    let number = |at| {
+        let number: Option<i64> = row.get(at)?;
+        Ok::<_, StoreError>(number.and_then(|number| u32::try_from(number).ok()))
+    };
+    Ok(DecisionRetention {
+        decisions_days: number(0)?,
+        input_hours: number(1)?,
+    })
+}
+
 impl Store {
     /// A tenant's own retention.
     ///
@@ -38,14 +49,19 @@ impl Store {
         let Some(row) = row else {
             return Ok(DecisionRetention::default());
         };
-        let number = |at| {
-            let number: Option<i64> = row.get(at)?;
-            Ok::<_, StoreError>(number.and_then(|number| u32::try_from(number).ok()))
-        };
-        Ok(DecisionRetention {
-            decisions_days: number(0)?,
-            input_hours: number(1)?,
-        })
+        retention_of(&row)
+    }
+
+    /// The tenants with a retention of their own.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn decision_retentions(&self) -> Result<Vec<(TenantId, DecisionRetention)>, StoreError> {
+        let sql = "SELECT decisions_days, input_hours, tenant_id FROM decision_retention";
+        let rows = self.read().all(sql, values![]).await?;
+        rows.iter()
+            .map(|row| Ok((TenantId(row.get(2)?), retention_of(row)?)))
+            .collect()
     }
 
     /// Sets a tenant's own retention. What is older than it says goes with the next purge.
