@@ -21,10 +21,10 @@ pub struct GroupRecord {
     pub created_at: Timestamp,
 }
 
-/// The list is one bound value, so its length does not matter. Another tenant's enrollments are passed over.
+/// The list is one bound value, so its length does not matter; SQLite reads a CROSS JOIN from left to right. Another tenant's enrollments are passed over.
 const ADD: Sql = Sql::per(
     "INSERT INTO group_members (group_id, enrollment_id) SELECT $1, e.id FROM json_each($2) AS target \
-     JOIN enrollments e ON e.id = target.value WHERE e.tenant_id = $3 ORDER BY e.id ON CONFLICT DO NOTHING",
+     CROSS JOIN enrollments e ON e.id = target.value WHERE e.tenant_id = $3 ORDER BY e.id ON CONFLICT DO NOTHING",
     "INSERT INTO group_members (group_id, enrollment_id) SELECT $1, e.id \
      FROM json_array_elements_text($2::json) AS target(value) JOIN enrollments e ON e.id = target.value::bigint \
      WHERE e.tenant_id = $3 ORDER BY e.id ON CONFLICT DO NOTHING",

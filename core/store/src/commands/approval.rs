@@ -92,7 +92,7 @@ impl Store {
                         values![command],
                     )
                     .await?;
-                push::request_for_command(db, command, decided.at).await?;
+                push::request_for_command(db, command, released, decided.at).await?;
                 record_decisions(db, decided.tenant, None, decisions, decided.at).await?;
                 Ok(released)
             })

@@ -3,7 +3,7 @@
 //! Each step is one statement for all enrollments, whether they are named one by one, are a group or a whole tenant, so
 //! that the number of statements does not depend on their number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -16,40 +16,59 @@ use crate::ids::EnrollmentId;
 use crate::store::Store;
 use crate::{events, push};
 
-/// The statement that fills the queues. The partial index of dedupe keys refuses the rows that would be a second one, also
-/// between two transactions. Ordered, so that two transactions that queue for the same enrollments do not lock each other
-/// up.
+/// The statement that fills the queues. Ordered, so that two transactions that queue for the same enrollments do not lock
+/// each other up.
 macro_rules! fan_out {
-    ($time:literal, $targets:literal) => {
+    ($time:literal, $targets:literal, $duplicates:literal) => {
         concat!(
             "INSERT INTO queue_entries (tenant_id, enrollment_id, command_id, state, priority, not_before, expires_at, \
              dedupe_key, attempts, created_at) SELECT e.tenant_id, e.id, $3, $9, $4, ",
             $time,
             ", $6, $7, 0, $8 FROM ",
             $targets,
-            " e.tenant_id = $2 AND e.state <> 'removed' ORDER BY e.id ON CONFLICT DO NOTHING"
+            " e.tenant_id = $2 AND e.state <> 'removed' ORDER BY e.id",
+            $duplicates
         )
     };
 }
 
-/// At once, and in waves of `$10` devices a minute.
-macro_rules! both_times {
+/// For targets: by whether the command has a dedupe key, and whether it goes out in waves of `$10` devices a minute. The
+/// partial index of dedupe keys refuses the rows that would be a second one, also between two transactions; without a key no
+/// row can be, as the command is new, and no row is looked for first.
+macro_rules! variants {
     ($targets:literal) => {
         [
-            fan_out!("$5", $targets),
-            fan_out!("$5 + ((ROW_NUMBER() OVER (ORDER BY e.id) - 1) / $10) * 60000", $targets),
+            variants!($targets, ""),
+            variants!(
+                $targets,
+                " ON CONFLICT (enrollment_id, dedupe_key) WHERE finished_at IS NULL AND dedupe_key IS NOT NULL DO NOTHING"
+            ),
+        ]
+    };
+    ($targets:literal, $duplicates:literal) => {
+        [
+            fan_out!("$5", $targets, $duplicates),
+            fan_out!(
+                "$5 + ((ROW_NUMBER() OVER (ORDER BY e.id) - 1) / $10) * 60000",
+                $targets,
+                $duplicates
+            ),
         ]
     };
 }
 
-/// The list is one bound value, so its length does not matter.
-const NAMED_SQLITE: [&str; 2] = both_times!("json_each($1) AS target JOIN enrollments e ON e.id = target.value WHERE");
-const NAMED_POSTGRES: [&str; 2] = both_times!(
+type Variants = [[&'static str; 2]; 2];
+
+/// The list is one bound value, so its length does not matter. SQLite reads a CROSS JOIN from left to right; left to itself
+/// it reads all enrollments for the list.
+const NAMED_SQLITE: Variants =
+    variants!("json_each($1) AS target CROSS JOIN enrollments e ON e.id = target.value WHERE");
+const NAMED_POSTGRES: Variants = variants!(
     "json_array_elements_text($1::json) AS target(value) JOIN enrollments e ON e.id = target.value::bigint WHERE"
 );
-const OF_GROUP: [&str; 2] =
-    both_times!("group_members m JOIN enrollments e ON e.id = m.enrollment_id WHERE m.group_id = $1 AND");
-const OF_TENANT: [&str; 2] = both_times!("enrollments e WHERE $1 = 0 AND e.parent_id IS NULL AND");
+const OF_GROUP: Variants =
+    variants!("group_members m JOIN enrollments e ON e.id = m.enrollment_id WHERE m.group_id = $1 AND");
+const OF_TENANT: Variants = variants!("enrollments e WHERE $1 = 0 AND e.parent_id IS NULL AND");
 
 /// Those of a list that did not get the command, and whether they could have.
 const LEFT_OUT: Sql = Sql::per(
@@ -122,7 +141,7 @@ async fn enqueue_for(db: &Db, command: &NewCommand, targets: &Targets, now: Time
         ..Enqueued::default()
     };
     if command.hold.is_none() && result.queued > 0 {
-        push::request_for_command(db, id, now).await?;
+        push::request_for_command(db, id, result.queued, now).await?;
     }
     let detail = || {
         json!({
@@ -186,15 +205,15 @@ async fn insert(db: &Db, command: &NewCommand, now: Timestamp) -> Result<i64, St
 
 async fn fan_out(db: &Db, command: &NewCommand, id: i64, targets: &Targets, now: Timestamp) -> Result<u64, StoreError> {
     let pace = command.pace.filter(|pace| *pace > 0);
-    let at = usize::from(pace.is_some());
+    let of = |variants: &Variants| variants[usize::from(command.dedupe_key.is_some())][usize::from(pace.is_some())];
     let (sql, target): (Sql, sea_orm::Value) = match targets {
         Targets::Enrollments(targets) if targets.is_empty() => return Ok(0),
-        Targets::Enrollments(targets) => (
-            Sql::per(NAMED_SQLITE[at], NAMED_POSTGRES[at]),
-            id_list(targets.iter().map(|id| id.0)).into(),
-        ),
-        Targets::Group(group) => (Sql::per(OF_GROUP[at], OF_GROUP[at]), group.0.into()),
-        Targets::All => (Sql::per(OF_TENANT[at], OF_TENANT[at]), 0i64.into()),
+        Targets::Enrollments(targets) => {
+            let each: BTreeSet<i64> = targets.iter().map(|id| id.0).collect();
+            (Sql::per(of(&NAMED_SQLITE), of(&NAMED_POSTGRES)), id_list(each).into())
+        }
+        Targets::Group(group) => (Sql::per(of(&OF_GROUP), of(&OF_GROUP)), group.0.into()),
+        Targets::All => (Sql::per(of(&OF_TENANT), of(&OF_TENANT)), 0i64.into()),
     };
     let state = match command.hold {
         Some(_) => EntryState::Held,

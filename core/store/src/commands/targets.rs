@@ -10,16 +10,16 @@ use crate::store::Store;
 /// The most names of one statement.
 const CHUNK: usize = 10_000;
 
-/// Each name by each of the three columns that it may be in. `kind` says which: of a key there is one, a serial number or
-/// UDID may be claimed by several.
+/// Each name by each of the three columns that it may be in: of a key there is one, a serial number or UDID may be claimed
+/// by several. SQLite reads a CROSS JOIN from left to right; left to itself it reads all enrollments for the names.
 const FOUND: Sql = Sql::per(
     "WITH names AS (SELECT key AS at, value AS name FROM json_each($2)) \
      SELECT n.at, 0, e.id, e.state, e.parent_id FROM names n \
-     JOIN enrollments e ON e.tenant_id = $1 AND e.enrollment_key = n.name \
+     CROSS JOIN enrollments e ON e.tenant_id = $1 AND e.enrollment_key = n.name \
      UNION ALL SELECT n.at, 1, e.id, e.state, e.parent_id FROM names n \
-     JOIN enrollments e ON e.serial_number = n.name AND e.tenant_id = $1 \
+     CROSS JOIN enrollments e ON e.serial_number = n.name AND e.tenant_id = $1 \
      UNION ALL SELECT n.at, 2, e.id, e.state, e.parent_id FROM names n \
-     JOIN enrollments e ON e.udid = n.name AND e.tenant_id = $1",
+     CROSS JOIN enrollments e ON e.udid = n.name AND e.tenant_id = $1",
     "WITH names AS MATERIALIZED (SELECT at - 1 AS at, name \
      FROM json_array_elements_text($2::json) WITH ORDINALITY AS list(name, at)) \
      SELECT n.at, 0::bigint, e.id, e.state, e.parent_id FROM names n \

@@ -114,6 +114,25 @@ impl Bench {
         }
     }
 
+    /// So many enrolled devices at once, without what else an enrollment leaves.
+    pub(crate) async fn enrolled_many(&self, count: u32) {
+        let rows = |name: &str, numbers: &str| {
+            format!(
+                "INSERT INTO enrollments (tenant_id, enrollment_key, channel, state, udid, serial_number, attributes, \
+                 push_topic, push_token, push_magic, awaiting_configuration, created_at) \
+                 SELECT {}, 'M' || n, 'device', 'active', 'M' || n, 'SERIAL-M' || n, '{{}}', 'com.apple.mgmt.test', \
+                 {name}, 'magic', FALSE, 0 FROM {numbers}",
+                self.tenant
+            )
+        };
+        let sqlite = format!(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count}) {}",
+            rows("x'01020304'", "numbers")
+        );
+        let postgres = rows("'\\x01020304'", &format!("generate_series(1, {count}) AS numbers(n)"));
+        self.meddle(&sqlite, &postgres).await;
+    }
+
     /// How many rows a table has, perhaps with a condition.
     pub(crate) async fn count(&self, rows: &str) -> i64 {
         let sql = format!("SELECT COUNT(*) FROM {rows}");

@@ -16,6 +16,7 @@ behaviours![
     duplicates_of_many_are_counted,
     a_wave_is_paced,
     one_statement_queues_for_all,
+    a_large_wave_wakes_each_device_once_and_none_that_came,
     names_mean_devices,
 ];
 
@@ -216,6 +217,53 @@ async fn one_statement_queues_for_all(bench: Bench) {
     );
     // Names; command, entries, pushes.
     assert_eq!(counted[1], 4);
+}
+
+async fn a_large_wave_wakes_each_device_once_and_none_that_came(bench: Bench) {
+    const MANY: u32 = 6_000;
+    let store = &bench.store;
+    bench.enrolled_many(MANY).await;
+    let early = bench.enrolled("U1").await;
+    let command = bench.command("DeviceInformation");
+    let uuid = command.uuid;
+    assert_eq!(
+        store.enqueue(command, Targets::All, at(2)).await.unwrap().queued,
+        u64::from(MANY) + 1
+    );
+    assert_eq!(bench.count("push_outbox").await, 0, "the wave has not begun");
+    assert_eq!(store.push_next_due().await.unwrap(), Some(at(2)));
+    assert_eq!(store.next(early, at(3), Poll::Idle).await.unwrap().unwrap().uuid, uuid);
+    let mut woken = std::collections::HashSet::new();
+    let mut claims = 0;
+    while woken.len() < MANY as usize {
+        // Every third node dies with what it has in its hands, which another gets when the lease is over.
+        let now = at(3 + claims * 60);
+        let lease = now + SignedDuration::from_secs(30);
+        let jobs = store.push_claim(3_000, lease, now).await.unwrap();
+        assert!(!jobs.is_empty(), "{} of {MANY} after {claims} claims", woken.len());
+        if claims == 0 {
+            assert_eq!(
+                bench.count("push_outbox").await,
+                5_000,
+                "requests are written as they are needed"
+            );
+        }
+        claims += 1;
+        if claims % 3 == 0 {
+            continue;
+        }
+        for job in jobs {
+            assert!(woken.insert(job.enrollment), "{} is woken twice", job.enrollment);
+            store.push_done(&job, now).await.unwrap();
+        }
+    }
+    assert!(
+        !woken.contains(&early),
+        "a device that has fetched its command needs no push"
+    );
+    let end = at(3 + claims * 60);
+    assert!(store.push_claim(10, end, end).await.unwrap().is_empty());
+    assert_eq!(bench.count("push_waves").await, 0);
 }
 
 async fn names_mean_devices(bench: Bench) {

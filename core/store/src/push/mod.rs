@@ -7,6 +7,8 @@
 //! by then, it is woken again, after a pause that grows as long as it does not poll. What decides is what is in the queue
 //! at that time, not how old it is.
 
+mod waves;
+
 use std::collections::HashSet;
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,6 +21,8 @@ use crate::error::StoreError;
 use crate::events;
 use crate::ids::{EnrollmentId, TenantId};
 use crate::store::Store;
+
+pub(crate) use waves::request_for_command;
 
 /// A push to send, leased to one dispatcher.
 #[derive(Clone)]
@@ -93,8 +97,8 @@ impl std::fmt::Debug for PushJob {
 }
 
 /// While APNs refuses (attempts above 0) a new request does not shorten the wait that it asked for. A request for later
-/// leaves a push alone that is due before.
-macro_rules! request {
+/// leaves a push alone that is due before; a row that is not on its way and is due in time is not written at all.
+macro_rules! request_push {
     ($source:literal) => {
         concat!(
             "INSERT INTO push_outbox (enrollment_id, tenant_id, seq, due_at, attempts) SELECT ",
@@ -103,25 +107,21 @@ macro_rules! request {
              ON CONFLICT (enrollment_id) DO UPDATE SET seq = push_outbox.seq + 1, \
              again = push_outbox.again AND push_outbox.due_at < excluded.due_at, due_at = CASE \
              WHEN push_outbox.attempts > 0 OR push_outbox.due_at < excluded.due_at THEN push_outbox.due_at \
-             ELSE excluded.due_at END"
+             ELSE excluded.due_at END \
+             WHERE push_outbox.lease_until IS NOT NULL OR push_outbox.again OR push_outbox.due_at > excluded.due_at"
         )
     };
 }
+pub(crate) use request_push;
 
 const REQUEST: Sql = Sql::per(
-    request!(
-        "e.id, e.tenant_id, 1, $2, 0 FROM json_each($1) AS target JOIN enrollments e ON e.id = target.value WHERE TRUE"
+    request_push!(
+        "e.id, e.tenant_id, 1, $2, 0 FROM json_each($1) AS target CROSS JOIN enrollments e ON e.id = target.value WHERE TRUE"
     ),
-    request!(
+    request_push!(
         "e.id, e.tenant_id, 1, $2, 0 FROM json_array_elements_text($1::json) AS target(value) \
          JOIN enrollments e ON e.id = target.value::bigint WHERE TRUE"
     ),
-);
-
-const REQUEST_FOR_COMMAND: &str = request!(
-    "e.id, e.tenant_id, 1, CASE WHEN q.not_before > $2 THEN q.not_before ELSE $2 END, 0 \
-     FROM queue_entries q JOIN enrollments e ON e.id = q.enrollment_id \
-     WHERE q.command_id = $1 AND q.state = 'pending'"
 );
 
 /// Rows of devices that have fetched and answered everything, once their next push is due.
@@ -138,6 +138,9 @@ const CLAIM: Sql = Sql::per(
      UPDATE push_outbox SET claim = $1, lease_until = $2 FROM due \
      WHERE push_outbox.enrollment_id = due.enrollment_id RETURNING push_outbox.enrollment_id",
 );
+
+/// How many steps of waves one claim takes at most: of a wave for devices without tokens nothing comes.
+const MAX_STEPS: usize = 4;
 
 /// When an open entry may be offered; null is at once.
 macro_rules! offered_at {
@@ -172,7 +175,7 @@ macro_rules! claimed {
 }
 
 const CLAIMED: Sql = Sql::per(
-    claimed!("json_each($1) AS target JOIN push_outbox p ON p.enrollment_id = target.value"),
+    claimed!("json_each($1) AS target CROSS JOIN push_outbox p ON p.enrollment_id = target.value"),
     claimed!(
         "json_array_elements_text($1::json) AS target(value) JOIN push_outbox p ON p.enrollment_id = target.value::bigint"
     ),
@@ -210,7 +213,8 @@ impl Store {
             .one(
                 "SELECT 1 FROM (SELECT 1 AS one) AS base WHERE EXISTS \
                  (SELECT 1 FROM push_outbox WHERE lease_until IS NULL AND due_at <= $1) \
-                 OR EXISTS (SELECT 1 FROM push_outbox WHERE lease_until IS NOT NULL AND lease_until <= $1)",
+                 OR EXISTS (SELECT 1 FROM push_outbox WHERE lease_until IS NOT NULL AND lease_until <= $1) \
+                 OR EXISTS (SELECT 1 FROM push_waves WHERE due_at <= $1)",
                 values![ms(now)],
             )
             .await?;
@@ -226,10 +230,18 @@ impl Store {
                 )
                 .await?;
                 db.exec(ALL_FETCHED, values![ms(*now)]).await?;
-                let rows = db
-                    .all(CLAIM, values![*claim, ms(*lease), ms(*now), i64::from(*limit)])
-                    .await?;
-                let mut claimed: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+                let mut claimed = HashSet::new();
+                for _ in 0..MAX_STEPS {
+                    let room = i64::from(*limit).saturating_sub(i64::try_from(claimed.len()).unwrap_or(i64::MAX));
+                    for row in db.all(CLAIM, values![*claim, ms(*lease), ms(*now), room]).await? {
+                        claimed.insert(row.get::<i64>(0)?);
+                    }
+                    if u32::try_from(claimed.len()).is_ok_and(|taken| taken >= *limit)
+                        || !waves::go_on(db, *now).await?
+                    {
+                        break;
+                    }
+                }
                 let rows = db.all(CLAIMED, values![id_list(claimed.iter().copied())]).await?;
                 let mut jobs = Vec::with_capacity(rows.len());
                 for row in &rows {
@@ -263,14 +275,13 @@ impl Store {
             .read()
             .row(
                 "SELECT (SELECT MIN(due_at) FROM push_outbox WHERE lease_until IS NULL), \
-                 (SELECT MIN(lease_until) FROM push_outbox WHERE lease_until IS NOT NULL)",
+                 (SELECT MIN(lease_until) FROM push_outbox WHERE lease_until IS NOT NULL), \
+                 (SELECT MIN(due_at) FROM push_waves)",
                 values![],
             )
             .await?;
-        Ok(match (row.time_opt(0)?, row.time_opt(1)?) {
-            (Some(due), Some(lease)) => Some(due.min(lease)),
-            (due, lease) => due.or(lease),
-        })
+        let times = [row.time_opt(0)?, row.time_opt(1)?, row.time_opt(2)?];
+        Ok(times.into_iter().flatten().min())
     }
 
     /// APNs took the push. A request that came meanwhile stays due. If the device has something to fetch, it is woken again
@@ -440,15 +451,6 @@ pub(crate) async fn request(db: &Db, enrollments: &[EnrollmentId], due: Timestam
     let requested = db
         .exec(REQUEST, values![id_list(enrollments.iter().map(|id| id.0)), ms(due)])
         .await?;
-    if requested > 0 {
-        db.request_push();
-    }
-    Ok(())
-}
-
-/// Requests a push for each enrollment that a command was queued for, at the time of its entry, within a transaction.
-pub(crate) async fn request_for_command(db: &Db, command: i64, now: Timestamp) -> Result<(), StoreError> {
-    let requested = db.exec(REQUEST_FOR_COMMAND, values![command, ms(now)]).await?;
     if requested > 0 {
         db.request_push();
     }
