@@ -89,6 +89,7 @@ fn every_key_of_the_example_file_is_one() {
     assert_eq!(config.push, Config::default().push);
     assert_eq!(config.server.limits, Config::default().server.limits);
     assert_eq!(config.ldap["corp"].url, "ldaps://ldap.example.com");
+    assert_eq!(config.http["scim"].base_url, "https://scim.example.com/v2");
 }
 
 #[test]

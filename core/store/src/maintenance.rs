@@ -60,6 +60,8 @@ pub struct Purged {
     pub events: u64,
     /// Challenges deleted.
     pub challenges: u64,
+    /// Values of plugins' stores deleted because they expired.
+    pub plugin_values: u64,
     /// Contents of declarations deleted that no plan has any more.
     pub declarations: u64,
 }
@@ -108,6 +110,7 @@ impl Store {
             recorded_calls,
             events: self.purge_events(before(now, retention.events)).await?,
             challenges: self.batches(CHALLENGES, before(now, retention.challenges)).await?,
+            plugin_values: self.purge_plugin_values(now).await?,
             declarations: self.batches(UNUSED_CONTENTS, before(now, CONTENTS)).await?,
         })
     }

@@ -117,6 +117,10 @@ impl Plugins {
             4 * 1024..=64 * 1024 * 1024,
         );
         problems.range("plugins.limits.store_keys", limits.store_keys, 0..=10_000_000);
-        problems.range("plugins.limits.store_bytes", limits.store_bytes, 0..=16 * 1024 * 1024 * 1024);
+        problems.range(
+            "plugins.limits.store_bytes",
+            limits.store_bytes,
+            0..=16 * 1024 * 1024 * 1024,
+        );
     }
 }
