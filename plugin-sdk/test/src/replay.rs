@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 use std::sync::Arc;
 
-use russet_hooks::{Answers, HookInput, HookKind, JournalEntry};
+use russet_hooks::{Answers, DecisionRecord, HookInput, HookKind, JournalEntry};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Called, Error, Question, Running};
 
@@ -76,11 +76,11 @@ struct Line {
     revision: Option<String>,
     subject: String,
     verdict: String,
+    /// The part that is kept for a shorter time.
     #[serde(default)]
     call: Option<Call>,
 }
 
-/// The part that is kept for a shorter time.
 #[derive(Deserialize)]
 struct Call {
     input: Value,
@@ -126,6 +126,26 @@ impl Recorded {
             input,
             journal: journal.into(),
         })
+    }
+
+    /// Writes the line of a call that was made here, as a server writes it; nothing for a sign-in, whose password is kept
+    /// nowhere.
+    pub fn line(record: &DecisionRecord) -> Option<String> {
+        let input = record.input.as_ref()?.to_json().ok()?;
+        let line = json!({
+            "hook": record.hook,
+            "plugin": record.plugin,
+            "revision": record.revision,
+            "subject": record.subject,
+            "verdict": record.verdict,
+            "call": {
+                // Text that holds JSON, so that it is the same byte for byte.
+                "input": input,
+                "journal": record.journal,
+                "verdict": record.verdict_json,
+            },
+        });
+        Some(line.to_string())
     }
 
     /// Reads lines, one after the other; empty ones are left out.

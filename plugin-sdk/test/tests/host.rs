@@ -217,16 +217,7 @@ async fn recorded_decisions_are_asked_again() {
     let mut lines = String::new();
     for serial in ["C02XK1", "F4K9Z2", "C03AAA"] {
         let called = before.gate(device(serial)).await.unwrap();
-        let record = &called.record;
-        let line = json!({
-            "hook": record.hook, "plugin": record.plugin, "revision": record.revision, "subject": record.subject,
-            "verdict": record.verdict,
-            "call": {
-                "input": record.input.as_ref().unwrap().to_json().unwrap(),
-                "journal": record.journal,
-                "verdict": record.verdict_json,
-            },
-        });
+        let line = Recorded::line(&called.record).unwrap();
         lines.push_str(&format!("{line}\n\n"));
     }
     lines.push_str(r#"{"hook": "enrollment-gate", "plugin": "smallest-gate", "subject": "old", "verdict": "allow"}"#);
@@ -265,15 +256,8 @@ async fn a_replayed_call_gets_the_answers_of_then() {
     let then = probing().settings(json!({})).kv("color", "red").start().await.unwrap();
     let called = then.template(plain::template(steps)).await.unwrap();
     assert_eq!(called.record.journal.len(), 2);
-    let line = json!({
-        "hook": "profile-template", "plugin": "probe", "subject": "x", "verdict": "rendered",
-        "call": {
-            "input": called.record.input.as_ref().unwrap().to_json().unwrap(),
-            "journal": called.record.journal,
-            "verdict": called.record.verdict_json,
-        },
-    });
-    let recorded = Recorded::parse(&line.to_string()).unwrap();
+    let line = Recorded::line(&called.record).unwrap();
+    let recorded = Recorded::parse(&line).unwrap();
     let now = probing().settings(json!({})).kv("color", "blue").start().await.unwrap();
     assert!(matches!(now.replay(&recorded, true).await.unwrap(), Replayed::Same));
 }

@@ -8,14 +8,14 @@ mod install;
 mod keys;
 mod list;
 mod new;
+mod pull;
+mod push;
 mod replay;
 mod run;
 mod scripted;
+mod sign;
 mod templates;
 mod test;
-mod pull;
-mod push;
-mod sign;
 mod verify;
 
 use std::io::Write;

@@ -19,17 +19,28 @@ impl EnrollmentGate for Gate {
 
     fn check(settings: Settings, request: &EnrollmentRequest) -> Result<Verdict, Error> {
         let Some(serial) = request.device().serial_number() else {
-            // A profile that is downloaded by hand is asked for before the device is known; Authenticate decides.
+            // A profile that is downloaded by hand is asked for before the device is known;
+            // Authenticate decides.
             return Ok(match request.stage() {
                 Stage::Profile => Verdict::allow(),
-                _ => Verdict::deny("no-serial-number", "This device does not say which one it is."),
+                _ => Verdict::deny(
+                    "no-serial-number",
+                    "This device does not say which one it is.",
+                ),
             });
         };
-        if settings.prefixes.iter().any(|prefix| serial.starts_with(prefix)) {
+        if settings
+            .prefixes
+            .iter()
+            .any(|prefix| serial.starts_with(prefix))
+        {
             return Ok(Verdict::allow());
         }
         log::info(format_args!("{serial} is not one of ours"));
-        Ok(Verdict::deny("serial-not-listed", "This device does not belong to the organization."))
+        Ok(Verdict::deny(
+            "serial-not-listed",
+            "This device does not belong to the organization.",
+        ))
     }
 }
 
@@ -42,9 +53,11 @@ mod tests {
     use super::*;
 
     fn check(stage: Stage, device: Device) -> Verdict {
-        let settings = Settings { prefixes: vec!["C02".to_owned()] };
-        let request = EnrollmentRequest::builder().stage(stage).device(device).build();
-        Gate::check(settings, &request).unwrap()
+        let settings = Settings {
+            prefixes: vec!["C02".to_owned()],
+        };
+        let request = EnrollmentRequest::builder().stage(stage).device(device);
+        Gate::check(settings, &request.build()).unwrap()
     }
 
     fn device(serial: &str) -> Device {
@@ -53,13 +66,18 @@ mod tests {
 
     #[test]
     fn the_serial_number_decides() {
-        assert_eq!(check(Stage::Authenticate, device("C02XK1")), Verdict::allow());
-        assert!(matches!(check(Stage::Authenticate, device("F4K9Z2")), Verdict::Deny { .. }));
+        assert_eq!(
+            check(Stage::Authenticate, device("C02XK1")),
+            Verdict::allow()
+        );
+        let refused = check(Stage::Authenticate, device("F4K9Z2"));
+        assert!(matches!(refused, Verdict::Deny { .. }));
     }
 
     #[test]
     fn an_unknown_device_gets_no_further_than_the_profile() {
         assert_eq!(check(Stage::Profile, Device::default()), Verdict::allow());
-        assert!(matches!(check(Stage::Authenticate, Device::default()), Verdict::Deny { .. }));
+        let refused = check(Stage::Authenticate, Device::default());
+        assert!(matches!(refused, Verdict::Deny { .. }));
     }
 }

@@ -1,6 +1,7 @@
-//! Decides what happens to escrowed secrets: devices get theirs back, administrators only those of the named tokens.
+//! Decides what happens to escrowed secrets: devices get theirs back, administrators only those of
+//! the named tokens.
 
-use russet_plugin::escrow::{EscrowPolicy, EscrowRequest, Requester, Verdict};
+use russet_plugin::escrow::{Deposit, EscrowPolicy, EscrowRequest, Release, Requester};
 use russet_plugin::{Error, log};
 
 /// The policy.
@@ -17,17 +18,19 @@ pub struct Settings {
 impl EscrowPolicy for Policy {
     type Settings = Settings;
 
-    fn deposit(_settings: Settings, _request: &EscrowRequest) -> Result<Verdict, Error> {
-        Ok(Verdict::Allow)
+    fn deposit(_settings: Settings, _request: &EscrowRequest) -> Result<Deposit, Error> {
+        Ok(Deposit::Accept)
     }
 
-    fn release(settings: Settings, request: &EscrowRequest) -> Result<Verdict, Error> {
+    fn release(settings: Settings, request: &EscrowRequest) -> Result<Release, Error> {
         Ok(match request.requester() {
-            Requester::Device => Verdict::Allow,
-            Requester::Administrator(name) if settings.administrators.contains(&name) => Verdict::Allow,
-            Requester::Administrator(name) => {
-                log::warn(format_args!("{name} asked for a secret"));
-                Verdict::deny("this administrator may not read secrets")
+            Requester::Device => Release::Release,
+            Requester::Administrator(name) if settings.administrators.contains(&name) => {
+                Release::Release
+            }
+            other => {
+                log::warn(format_args!("{other:?} asked for a secret"));
+                Release::deny("only named administrators may read secrets")
             }
         })
     }
@@ -42,23 +45,25 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings { administrators: vec!["help-desk".to_owned()] }
+        Settings {
+            administrators: vec!["help-desk".to_owned()],
+        }
     }
 
     #[test]
     fn a_device_gets_its_secret_back() {
         let request = EscrowRequest::builder(Kind::BootstrapToken).build();
-        assert_eq!(Policy::deposit(settings(), &request).unwrap(), Verdict::Allow);
-        assert_eq!(Policy::release(settings(), &request).unwrap(), Verdict::Allow);
+        assert_eq!(Policy::deposit(settings(), &request), Ok(Deposit::Accept));
+        assert_eq!(Policy::release(settings(), &request), Ok(Release::Release));
     }
 
     #[test]
     fn only_named_administrators_read_secrets() {
         let release = |name: &str| {
-            let request = EscrowRequest::builder(Kind::UnlockToken).administrator(name).build();
-            Policy::release(settings(), &request).unwrap()
+            let request = EscrowRequest::builder(Kind::UnlockToken).administrator(name);
+            Policy::release(settings(), &request.build()).unwrap()
         };
-        assert_eq!(release("help-desk"), Verdict::Allow);
-        assert!(matches!(release("intern"), Verdict::Deny(_)));
+        assert_eq!(release("help-desk"), Release::Release);
+        assert!(matches!(release("intern"), Release::Deny(_)));
     }
 }

@@ -39,7 +39,10 @@ impl ProfileTemplate for Template {
 
 /// A value as XML text, so that none can add keys to the profile.
 fn escaped(value: &str) -> String {
-    value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    value
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 russet_plugin::profile_template!(Template);
@@ -51,7 +54,9 @@ mod tests {
     use super::*;
 
     fn render(template: &str, device: Device) -> Result<String, String> {
-        let settings = Settings { organization: "Fish & Chips".to_owned() };
+        let settings = Settings {
+            organization: "Fish & Chips".to_owned(),
+        };
         let request = TemplateRequest::builder(template).device(device).build();
         let bytes = Template::render(settings, &request).map_err(|error| error.to_string())?;
         Ok(String::from_utf8(bytes).unwrap())
