@@ -7,6 +7,7 @@ mod client;
 mod command;
 mod config;
 mod context;
+mod decision;
 mod declaration;
 mod demo;
 mod device;
@@ -83,6 +84,13 @@ enum Noun {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// List, export and verify what hooks decided.
+    Decision {
+        #[command(subcommand)]
+        command: decision::DecisionCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Upload and show push certificates.
     PushCert {
         #[command(subcommand)]
@@ -150,6 +158,10 @@ fn run(cli: Cli, stdout: &mut dyn Write) -> miette::Result<()> {
         Noun::Declaration { command, client } => {
             let mut output = Output::new(stdout, client.json);
             context::block_on(declaration::run(command, &client, &context, &mut output))
+        }
+        Noun::Decision { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(decision::run(command, &client, &context, &mut output))
         }
         Noun::PushCert { command, client } => {
             let mut output = Output::new(stdout, client.json);

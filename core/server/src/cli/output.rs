@@ -50,6 +50,11 @@ impl<'a> Output<'a> {
         writeln!(self.out, "{}", printable(text.as_ref())).map_err(failed)
     }
 
+    /// One line as it is: for what another program reads, and JSON has nothing in it that a terminal would obey.
+    pub(super) fn raw_line(&mut self, text: &str) -> miette::Result<()> {
+        writeln!(self.out, "{text}").map_err(failed)
+    }
+
     /// Names and values, one a line.
     pub(super) fn facts(&mut self, facts: &[(String, String)]) -> miette::Result<()> {
         let width = facts.iter().map(|(name, _)| width(name)).max().unwrap_or(0);

@@ -2,7 +2,10 @@
 
 mod bench;
 mod build;
+mod changes;
 mod check;
+mod events;
+mod grant;
 mod inspect;
 mod install;
 mod keys;
@@ -11,8 +14,10 @@ mod new;
 mod pull;
 mod push;
 mod replay;
+mod rollout;
 mod run;
 mod scripted;
+mod show;
 mod sign;
 mod templates;
 mod test;
@@ -60,8 +65,40 @@ pub(super) enum PluginCommand {
     Pull(pull::PullArgs),
     /// Install a component on a server, or swap the revision that runs there.
     Install(Box<install::InstallArgs>),
-    /// List the plugins of a server.
+    /// List the plugins of a server, and which generation of them its nodes run.
     List(ClientArgs),
+    /// Show a plugin of a server: what runs, what waits and what that would change.
+    Show(rollout::NamedArgs),
+    /// Let a plugin use more, and put the revision into use that waits for it.
+    Grant(grant::GrantCommand),
+    /// Ask another revision what the running one is asked, and tell what it would change.
+    Shadow {
+        #[command(subcommand)]
+        command: rollout::ShadowCommand,
+    },
+    /// Let another revision answer a share of the enrollments.
+    Canary(rollout::CanaryArgs),
+    /// Put another revision into use if it keeps to its gates, watched by the one before.
+    Promote(rollout::PromoteArgs),
+    /// Go back to the revision that ran before.
+    Rollback(rollout::RollbackArgs),
+    /// Take a plugin out of use; its revisions stay stored.
+    Disable(rollout::NamedArgs),
+    /// Show what happened to the revisions of a plugin, who did it and why.
+    History(rollout::NamedArgs),
+    /// Show why a plugin decided as it did.
+    Explain(show::ExplainArgs),
+    /// List the observers of a server: how far each is, what waits, what was given up.
+    Observers(ClientArgs),
+    /// Hand an observer everything again from a point on.
+    ReplayEvents(events::ReplayArgs),
+    /// List, retry and drop events that an observer failed on as often as it may.
+    Parked {
+        #[command(subcommand)]
+        command: events::ParkedCommand,
+    },
+    /// List the scheduled work of a server.
+    Schedules(ClientArgs),
 }
 
 pub(super) fn run(command: PluginCommand, context: &Context, stdout: &mut dyn Write) -> miette::Result<()> {
@@ -82,5 +119,18 @@ pub(super) fn run(command: PluginCommand, context: &Context, stdout: &mut dyn Wr
         PluginCommand::Pull(args) => pull::run(&args, stdout),
         PluginCommand::Install(args) => install::run(&args, context, stdout),
         PluginCommand::List(args) => list::run(&args, context, stdout),
+        PluginCommand::Show(args) => show::show(&args, context, stdout),
+        PluginCommand::Grant(args) => grant::run(&args, context, stdout),
+        PluginCommand::Shadow { command } => rollout::shadow(&command, context, stdout),
+        PluginCommand::Canary(args) => rollout::canary(&args, context, stdout),
+        PluginCommand::Promote(args) => rollout::promote(&args, context, stdout),
+        PluginCommand::Rollback(args) => rollout::rollback(&args, context, stdout),
+        PluginCommand::Disable(args) => show::disable(&args, context, stdout),
+        PluginCommand::History(args) => show::history(&args, context, stdout),
+        PluginCommand::Explain(args) => show::explain(&args, context, stdout),
+        PluginCommand::Observers(args) => events::observers(&args, context, stdout),
+        PluginCommand::ReplayEvents(args) => events::replay(&args, context, stdout),
+        PluginCommand::Parked { command } => events::parked(&command, context, stdout),
+        PluginCommand::Schedules(args) => events::schedules(&args, context, stdout),
     }
 }
