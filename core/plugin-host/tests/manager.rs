@@ -10,8 +10,9 @@ use common::{RENDERED, SilentDirectory, artifact, engine, grants, hostile_grants
 use russet_hooks::{FaultKind, GateVerdict, HookSource};
 use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{
-    Connections, InstallError, InstallRequest, InstalledState, LdapConnection, Limits, LoadError, MemoryRevisions,
-    NewRevision, PluginHost, PluginManager, PluginState, RevisionStore, SettingsError,
+    Activation, Actor, Connections, GrantRequest, InstallError, InstallRequest, InstalledState, LdapConnection, Limits,
+    LoadError, MemoryRevisions, NewRevision, PluginHost, PluginManager, PluginState, RevisionState, RevisionStore,
+    SettingsError, Staging,
 };
 use serde_json::{Value, json};
 
@@ -259,14 +260,24 @@ async fn what_is_refused_leaves_the_running_generation_alone() {
 async fn a_disabled_plugin_is_gone_and_can_come_back() {
     let server = Server::new();
     server.install(labelled("one")).await.unwrap();
-    let generation = server.manager.disable(TENANT, "hostile", "by a test").await.unwrap();
+    let generation = server
+        .manager
+        .disable(TENANT, "hostile", Actor::default())
+        .await
+        .unwrap();
     assert_eq!(server.manager.host().generation(TENANT), Some(generation));
     assert!(!server.manager.host().pin(TENANT).has_gate());
     assert_eq!(
         server.manager.list(TENANT).await.unwrap()[0].state,
         PluginState::Disabled
     );
-    assert!(server.manager.disable(TENANT, "hostile", "again").await.is_err());
+    assert!(
+        server
+            .manager
+            .disable(TENANT, "hostile", Actor::default())
+            .await
+            .is_err()
+    );
 
     let request = InstallRequest {
         plugin: Some("hostile".to_owned()),
@@ -305,15 +316,25 @@ async fn a_plugin_that_can_not_be_loaded_fails_closed() {
                 plugin: "hostile".to_owned(),
                 version: "9.9.9".to_owned(),
                 digest: "00".repeat(32),
-                component: b"damaged".as_slice().into(),
+                component: Some(b"damaged".as_slice().into()),
                 manifest: serde_json::to_value(&inspection.manifest).unwrap(),
                 settings: mode("allow"),
                 grants: serde_json::to_value(hostile_grants()).unwrap(),
+                signature: None,
+                revision: None,
+                steps: vec![RevisionState::Probed],
+                actor: Actor::default(),
             },
         )
         .await
         .unwrap();
-    server.store.activate(TENANT, id).await.unwrap();
+    let activation = Activation {
+        revision: id,
+        actor: Actor::default(),
+        force: false,
+        watch: None,
+    };
+    server.store.activate(TENANT, activation).await.unwrap();
 
     let restarted = Server::on(Arc::clone(&server.store));
     let report = restarted.manager.load_all().await.unwrap();
@@ -335,11 +356,11 @@ async fn a_revision_can_be_stored_without_being_used() {
     let request = InstallRequest {
         plugin: Some("hostile".to_owned()),
         settings: Some(labelled("two")),
-        keep_pending: true,
+        staging: Staging::Keep,
         ..InstallRequest::default()
     };
     let report = server.manager.install(TENANT, request).await.unwrap();
-    assert_eq!(report.state, InstalledState::Pending);
+    assert_eq!(report.state, InstalledState::Ready);
     assert!(report.missing.is_empty());
     assert_eq!(server.verdict().await.unwrap(), label("one"));
 }
@@ -399,4 +420,115 @@ async fn plugins_are_asked_in_their_order() {
         .map(|decision| decision.plugin)
         .collect();
     assert_eq!(asked, ["smallest-gate", "hostile"]);
+}
+
+#[tokio::test]
+async fn what_waits_is_granted_by_name_and_the_difference_is_shown() {
+    let server = Server::new();
+    let smallest = |grants, settings| InstallRequest {
+        component: Some(artifact("smallest-gate")),
+        settings: Some(settings),
+        grants: Some(grants),
+        ..InstallRequest::default()
+    };
+    let all = grants(&["log.write", "settings.get"], &[]);
+    let first = server
+        .manager
+        .install(TENANT, smallest(all, json!({"prefix": "C02"})))
+        .await
+        .unwrap();
+    assert_eq!(first.changes.from, None);
+    assert!(
+        first.changes.capabilities.added.contains("settings.get"),
+        "{:?}",
+        first.changes
+    );
+
+    let fewer = smallest(grants(&["settings.get"], &[]), json!({"prefix": "XYZ"}));
+    let waiting = server.manager.install(TENANT, fewer).await.unwrap();
+    assert_eq!(waiting.state, InstalledState::Pending);
+    assert_eq!(waiting.changes.from.as_deref(), Some(first.version.as_str()));
+    assert!(
+        waiting.changes.settings.changed.contains("prefix"),
+        "{:?}",
+        waiting.changes
+    );
+    assert!(!waiting.changes.component && waiting.changes.capabilities.is_empty());
+    assert!(server.verdict().await.is_ok());
+    let status = server.manager.get(TENANT, "smallest-gate").await.unwrap();
+    let pending = status.pending.unwrap();
+    assert_eq!(pending.missing[0].flag, "--grant log.write");
+    assert_eq!(pending.changes.unwrap(), waiting.changes);
+
+    // What is not enough is kept, and what is makes it run.
+    let grant = |capability: &str| GrantRequest {
+        grants: grants(&[capability], &[]),
+        ..GrantRequest::default()
+    };
+    let still = server
+        .manager
+        .grant(TENANT, "smallest-gate", grant("clock.now-ms"))
+        .await
+        .unwrap();
+    assert_eq!((still.state, still.missing.len()), (InstalledState::Pending, 1));
+    let granted = server
+        .manager
+        .grant(TENANT, "smallest-gate", grant("log.write"))
+        .await
+        .unwrap();
+    assert_eq!(granted.state, InstalledState::Active);
+    assert!(matches!(server.verdict().await, Ok(GateVerdict::Deny(_))));
+}
+
+#[tokio::test]
+async fn what_waited_when_a_plugin_was_disabled_is_no_base_for_the_next() {
+    let server = Server::new();
+    server.install(labelled("one")).await.unwrap();
+    let request = InstallRequest {
+        plugin: Some("hostile".to_owned()),
+        settings: Some(labelled("two")),
+        grants: Some(grants(&["settings.get"], &[])),
+        ..InstallRequest::default()
+    };
+    let report = server.manager.install(TENANT, request).await.unwrap();
+    assert_eq!(report.state, InstalledState::Pending);
+    server
+        .manager
+        .disable(TENANT, "hostile", Actor::default())
+        .await
+        .unwrap();
+    let status = server.manager.get(TENANT, "hostile").await.unwrap();
+    assert_eq!((status.state, status.pending), (PluginState::Disabled, None));
+
+    let again = InstallRequest {
+        plugin: Some("hostile".to_owned()),
+        ..InstallRequest::default()
+    };
+    assert_eq!(
+        server.manager.install(TENANT, again).await.unwrap().state,
+        InstalledState::Active
+    );
+    assert_eq!(server.verdict().await.unwrap(), label("one"));
+}
+
+#[tokio::test]
+async fn a_revision_that_can_not_start_is_noted_as_rejected() {
+    let server = Server::new();
+    let bad_start = InstallRequest {
+        component: Some(template_component("unreachable", "unreachable", RENDERED)),
+        actor: Actor::new("anna"),
+        ..InstallRequest::default()
+    };
+    server.manager.install(TENANT, bad_start).await.unwrap_err();
+    let history = server.manager.history(TENANT, "handmade", 10).await.unwrap();
+    let steps: Vec<_> = history.iter().rev().map(|event| event.to.as_str()).collect();
+    assert_eq!(steps, ["pending", "verified", "compiled", "rejected"]);
+    assert_eq!(history[0].by, "anna");
+    assert!(
+        history[0].reason.as_ref().unwrap().contains("first start"),
+        "{history:?}"
+    );
+    let status = server.manager.get(TENANT, "handmade").await.unwrap();
+    assert_eq!(status.state, PluginState::Rejected);
+    assert!(status.problem.is_some());
 }

@@ -109,7 +109,10 @@ async fn a_request_in_flight_ends_on_the_generation_it_pinned() {
     install(&manager, "old").await;
     let pinned = host.pin("default");
     install(&manager, "new").await;
-    manager.disable("default", "hostile", "by a test").await.unwrap();
+    manager
+        .disable("default", "hostile", russet_plugin_host::Actor::default())
+        .await
+        .unwrap();
     assert_eq!(common::verdict(&pinned).await.unwrap(), label("old"));
     assert!(!host.pin("default").has_gate());
 }
