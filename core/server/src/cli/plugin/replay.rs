@@ -45,7 +45,7 @@ enum ReplayError {
     #[error("{} holds no decision that this plugin could be asked again", .0.display())]
     #[diagnostic(help(
         "decisions are asked again by the plugin of the same name, as long as their questions are kept \
-         (`plugins.record_inputs` in the server's configuration)"
+         (`plugins.recorded_input_hours` in the server's configuration)"
     ))]
     Nothing(PathBuf),
     #[error("{differing} of {asked} decisions are not as they were")]
