@@ -9,5 +9,6 @@ mod listener;
 mod log;
 mod plugins;
 mod proxy;
+mod queue;
 mod rates;
 mod support;

@@ -23,7 +23,7 @@ use russet_engine::store::{MasterKey, PushCertificate, Store, StoreConfig};
 use russet_engine::{Engine, EngineSettings};
 use russet_hooks::{
     Ask, Directory, DirectoryHook, DirectoryRequest, DirectoryVerdict, EnrollmentGate, EscrowHook, EscrowPolicy,
-    EscrowVerdict, FaultKind, GateHook, GateVerdict, HookSet, Person, PluginFault,
+    EscrowVerdict, FaultKind, GateHook, GateVerdict, HookSet, HookSetBuilder, Person, PluginFault,
 };
 use russet_http::{Api, HttpSettings, Peer, router};
 use russet_pki::cms::{self, ContentCipher, Signer};
@@ -116,12 +116,19 @@ impl Site {
     }
 
     pub(crate) async fn with(settings: HttpSettings) -> Self {
+        Self::with_hooks(settings, |hooks| hooks).await
+    }
+
+    pub(crate) async fn with_hooks(
+        settings: HttpSettings,
+        more: impl FnOnce(HookSetBuilder) -> HookSetBuilder,
+    ) -> Self {
         let script = Arc::new(Script::default());
         let native = HookSet::builder()
             .gate("gate", Scripted(Arc::clone(&script)))
             .directory("people", Scripted(Arc::clone(&script)))
-            .escrow_policy("policy", Scripted(Arc::clone(&script)))
-            .build();
+            .escrow_policy("policy", Scripted(Arc::clone(&script)));
+        let native = more(native).build();
         let host = Arc::new(PluginHost::with_native(native));
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("russet.db").display());
