@@ -10,10 +10,13 @@ use super::{Tenants, failed};
 #[derive(Debug)]
 pub(super) struct StoreKv(pub(super) Tenants);
 
-/// The time in so many milliseconds; the end of time when that lies behind it.
-fn later(now: Timestamp, ms: u64) -> Timestamp {
-    let wait = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+/// The longest lifetime, in milliseconds: a thousand years. What is to live longer lives for ever.
+const LONGEST: u64 = 1_000 * 365 * 24 * 60 * 60 * 1_000;
+
+/// The time in so many milliseconds, if that is a time at all.
+fn later(now: Timestamp, ms: u64) -> Option<Timestamp> {
+    let wait = i64::try_from(ms).ok().filter(|_| ms <= LONGEST)?;
+    now.checked_add(SignedDuration::from_millis(wait)).ok()
 }
 
 fn entry(value: PluginValue) -> KvEntry {
@@ -48,7 +51,7 @@ impl KvPort for StoreKv {
             plugin: space.plugin.as_ref().to_owned(),
             key: write.key,
             value: write.value,
-            expires_at: write.expires_in_ms.map(|ms| later(now, ms)),
+            expires_at: write.expires_in_ms.and_then(|ms| later(now, ms)),
             expected: match write.expected {
                 Expected::Anything => ExpectedValue::Anything,
                 Expected::Absent => ExpectedValue::Absent,
