@@ -52,7 +52,9 @@ fn failed(error: StoreError) -> RevisionStoreError {
 
 fn past(used: UsedVersion) -> Result<Past, RevisionStoreError> {
     let version = used.version.parse();
-    let signed = used.signature.and_then(|json| serde_json::from_value::<Signed>(json).ok());
+    let signed = used
+        .signature
+        .and_then(|json| serde_json::from_value::<Signed>(json).ok());
     Ok(Past {
         // A manifest without a version in this form was never stored.
         version: version.map_err(|error: semver::Error| RevisionStoreError::Failed(Box::new(error)))?,

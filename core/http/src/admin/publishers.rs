@@ -85,7 +85,10 @@ async fn add(
     if input.name.is_empty()
         || input.name.len() > MAX_NAME
         || input.name.starts_with('-')
-        || !input.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        || !input
+            .name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     {
         return Err(Failure::bad_request(format!(
             "the name of a publisher is 1 to {MAX_NAME} of letters, digits, '-', '_' and '.'"

@@ -50,7 +50,11 @@ fn of_config(path: &Path, config: &Value, registry: &str) -> Result<Option<Regis
     let Some(entry) = config.get("auths").and_then(|auths| auths.get(registry)) else {
         return Ok(None);
     };
-    let Some(auth) = entry.get("auth").and_then(Value::as_str).filter(|auth| !auth.is_empty()) else {
+    let Some(auth) = entry
+        .get("auth")
+        .and_then(Value::as_str)
+        .filter(|auth| !auth.is_empty())
+    else {
         // A credential helper has it.
         return Ok(None);
     };

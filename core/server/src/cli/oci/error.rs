@@ -27,7 +27,9 @@ pub(in crate::cli) enum OciError {
     #[error("{reference} is no Russet plugin: {reason}")]
     NoPlugin { reference: String, reason: String },
     #[error("what came back for {reference} does not have its digest; nothing was written ({reason})")]
-    #[diagnostic(help("the registry, or something on the way to it, changed it; push it again or take another registry"))]
+    #[diagnostic(help(
+        "the registry, or something on the way to it, changed it; push it again or take another registry"
+    ))]
     Digest { reference: String, reason: String },
     #[error("{registry}: {reason}")]
     #[diagnostic(help(
@@ -97,7 +99,9 @@ impl OciError {
         let is_digest = error
             .get_ref()
             .is_some_and(|inner| inner.is::<oci_client::errors::DigestError>())
-            || error.source().is_some_and(|source| source.is::<oci_client::errors::DigestError>());
+            || error
+                .source()
+                .is_some_and(|source| source.is::<oci_client::errors::DigestError>());
         let reason = inner.unwrap_or_else(|| error.to_string());
         if is_digest {
             return Self::Digest {

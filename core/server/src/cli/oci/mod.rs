@@ -199,7 +199,11 @@ impl Registry {
         let mut blob = Vec::with_capacity(expected);
         let response = self.client.pull_blob_stream(reference, layer).await;
         let mut stream = response.map_err(|error| OciError::of(&self.address, error))?.stream;
-        while let Some(part) = stream.try_next().await.map_err(|error| OciError::of_io(&self.address, &error))? {
+        while let Some(part) = stream
+            .try_next()
+            .await
+            .map_err(|error| OciError::of_io(&self.address, &error))?
+        {
             if blob.len() + part.len() > expected {
                 return Err(wrong());
             }

@@ -31,9 +31,7 @@ impl Address {
         if !registry.is_some_and(|registry| registry.contains(['.', ':']) || registry == "localhost") {
             return Err(wrong("it names no registry"));
         }
-        let reference: Reference = plain
-            .parse()
-            .map_err(|error| wrong(&format!("{error}")))?;
+        let reference: Reference = plain.parse().map_err(|error| wrong(&format!("{error}")))?;
         let last = plain.rsplit_once('/').map_or(plain, |(_, last)| last);
         Ok(Self {
             text: plain.to_owned(),
@@ -49,7 +47,10 @@ impl Address {
 
     /// Whether the registry is on this machine.
     pub(super) fn is_local(&self) -> bool {
-        let host = self.registry().rsplit_once(':').map_or(self.registry(), |(host, _)| host);
+        let host = self
+            .registry()
+            .rsplit_once(':')
+            .map_or(self.registry(), |(host, _)| host);
         matches!(host, "localhost" | "127.0.0.1")
     }
 
@@ -102,8 +103,18 @@ mod tests {
 
     #[test]
     fn a_reference_names_its_registry() {
-        for text in ["gate", "plugins/gate:1", "oci://plugins/gate:1", "", "/gate", "registry.example.com/UPPER:1"] {
-            assert!(matches!(Address::parse(text), Err(OciError::Reference { .. })), "{text}");
+        for text in [
+            "gate",
+            "plugins/gate:1",
+            "oci://plugins/gate:1",
+            "",
+            "/gate",
+            "registry.example.com/UPPER:1",
+        ] {
+            assert!(
+                matches!(Address::parse(text), Err(OciError::Reference { .. })),
+                "{text}"
+            );
         }
         let address = Address::parse("oci://registry.example.com:5000/plugins/gate:1.0").unwrap();
         assert_eq!(address.registry(), "registry.example.com:5000");

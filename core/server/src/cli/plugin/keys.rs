@@ -56,9 +56,7 @@ pub(super) fn run(command: &KeysCommand, stdout: &mut dyn Write) -> miette::Resu
             file::create_private(path, pem.as_bytes())?;
             answer(path, key.public(), &mut Output::new(stdout, *json))
         }
-        KeysCommand::Show { file: path, json } => {
-            answer(path, read(path)?.public(), &mut Output::new(stdout, *json))
-        }
+        KeysCommand::Show { file: path, json } => answer(path, read(path)?.public(), &mut Output::new(stdout, *json)),
     }
 }
 

@@ -27,10 +27,12 @@ pub(in crate::cli) struct PushArgs {
 
 pub(super) fn run(args: &PushArgs, stdout: &mut dyn Write) -> miette::Result<()> {
     let (component, inspection) = inspect::read(&args.file)?;
-    let unsigned = russet_plugin_host::package::Package::read(&component)
-        .is_ok_and(|package| package.signatures.is_empty());
+    let unsigned =
+        russet_plugin_host::package::Package::read(&component).is_ok_and(|package| package.signatures.is_empty());
     if unsigned {
-        progress::line("warning: the plugin is not signed, so most servers will not install it; see `russet plugin sign`");
+        progress::line(
+            "warning: the plugin is not signed, so most servers will not install it; see `russet plugin sign`",
+        );
     }
     let manifest = inspection.manifest;
     let pushed = context::block_on(async {

@@ -45,7 +45,11 @@ pub(super) fn run(args: &VerifyArgs, stdout: &mut dyn Write) -> miette::Result<(
     }
     let wanted = |signature: &Signature| args.keys.contains(&signature.public_key);
     if !args.keys.is_empty() && !package.signatures.iter().any(wanted) {
-        let signers: Vec<String> = package.signatures.iter().map(|one| one.public_key.to_string()).collect();
+        let signers: Vec<String> = package
+            .signatures
+            .iter()
+            .map(|one| one.public_key.to_string())
+            .collect();
         return Err(OtherKeys {
             path: args.file.clone(),
             signers: format!("it is signed with {}", signers.join(" and ")),
