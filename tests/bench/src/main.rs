@@ -18,6 +18,7 @@ mod plugins;
 mod process;
 mod push;
 mod report;
+mod rollout;
 mod scale;
 mod serving;
 mod start;

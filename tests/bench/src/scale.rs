@@ -32,6 +32,16 @@ impl Scale {
         self.pick(500, 10)
     }
 
+    /// Swaps one after the other, while requests are made.
+    pub(crate) fn storm_swaps(self) -> usize {
+        self.pick(10_000, 30)
+    }
+
+    /// How often calls with and without a shadow take turns.
+    pub(crate) fn shadow_rounds(self) -> usize {
+        self.pick(10, 2)
+    }
+
     /// How long calls are made without and with swaps beside them.
     pub(crate) fn swap_load(self) -> Duration {
         self.pick(Duration::from_secs(5), Duration::from_millis(300))

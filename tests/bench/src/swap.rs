@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{
-    ActivePlugin, Grants, InstallRequest, Limits, LoadedPlugin, MemoryRevisions, PluginHost, PluginManager,
+    ActivePlugin, Grants, InstallRequest, Limits, LoadedPlugin, MemoryRevisions, PluginHost, PluginManager, Staging,
 };
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 use crate::Failure;
 use crate::plugins::{self, TENANT};
 use crate::report::{Figure, Section};
+use crate::rollout;
 use crate::scale::Scale;
 use crate::stats::Samples;
 
@@ -32,19 +33,24 @@ fn labelled(label: usize) -> Value {
     settings
 }
 
-struct World {
-    host: Arc<PluginHost>,
-    manager: PluginManager,
+pub(crate) struct World {
+    pub(crate) host: Arc<PluginHost>,
+    pub(crate) manager: PluginManager,
     component: Arc<[u8]>,
     grants: Grants,
 }
 
 impl World {
-    async fn install(&self, label: usize) -> Result<(), Failure> {
+    pub(crate) async fn install(&self, label: usize) -> Result<(), Failure> {
+        self.stage(label, Staging::Activate).await
+    }
+
+    pub(crate) async fn stage(&self, label: usize, staging: Staging) -> Result<(), Failure> {
         let request = InstallRequest {
             component: Some(self.component.to_vec()),
             settings: Some(labelled(label)),
             grants: Some(self.grants.clone()),
+            staging,
             ..InstallRequest::default()
         };
         self.manager.install(TENANT, request).await?;
@@ -63,7 +69,7 @@ impl World {
     }
 
     /// Calls for a time, from one task.
-    async fn calls(&self, time: Duration) -> Result<Samples, Failure> {
+    pub(crate) async fn calls(&self, time: Duration) -> Result<Samples, Failure> {
         let host = Arc::clone(&self.host);
         let calling = tokio::spawn(async move {
             let mut samples = Samples::default();
@@ -129,6 +135,9 @@ pub(crate) async fn section(scale: Scale) -> Result<Section, Failure> {
             "×",
         ),
     );
+
+    rollout::storm(&world, scale, &mut section).await?;
+    rollout::shadow(&world, scale, &mut section).await?;
 
     let plugin = plugins::load(&plugins::engine(cache.path())?, &world.component, Some(labelled(0))).await?;
     for tenants in [1, 1_000] {
