@@ -17,6 +17,7 @@ mod input;
 mod page;
 mod people;
 mod plugin_rollouts;
+mod plugin_secrets;
 mod plugins;
 mod profiles;
 mod publishers;
@@ -41,6 +42,7 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(groups::routes())
         .merge(people::routes())
         .merge(plugin_rollouts::routes())
+        .merge(plugin_secrets::routes())
         .merge(plugins::routes())
         .merge(profiles::routes())
         .merge(publishers::routes())

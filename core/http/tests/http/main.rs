@@ -8,6 +8,7 @@ mod device;
 mod enroll;
 mod listener;
 mod log;
+mod plugin_secrets;
 mod plugins;
 mod proxy;
 mod queue;

@@ -17,6 +17,7 @@ mod replay;
 mod rollout;
 mod run;
 mod scripted;
+mod secret;
 mod show;
 mod sign;
 mod templates;
@@ -69,6 +70,11 @@ pub(super) enum PluginCommand {
     List(ClientArgs),
     /// Show a plugin of a server: what runs, what waits and what that would change.
     Show(rollout::NamedArgs),
+    /// Give a plugin secrets, list their names, and take them away.
+    Secret {
+        #[command(subcommand)]
+        command: secret::SecretCommand,
+    },
     /// Let a plugin use more, and put the revision into use that waits for it.
     Grant(grant::GrantCommand),
     /// Ask another revision what the running one is asked, and tell what it would change.
@@ -120,6 +126,7 @@ pub(super) fn run(command: PluginCommand, context: &Context, stdout: &mut dyn Wr
         PluginCommand::Install(args) => install::run(&args, context, stdout),
         PluginCommand::List(args) => list::run(&args, context, stdout),
         PluginCommand::Show(args) => show::show(&args, context, stdout),
+        PluginCommand::Secret { command } => secret::run(&command, context, stdout),
         PluginCommand::Grant(args) => grant::run(&args, context, stdout),
         PluginCommand::Shadow { command } => rollout::shadow(&command, context, stdout),
         PluginCommand::Canary(args) => rollout::canary(&args, context, stdout),
