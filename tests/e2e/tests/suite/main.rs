@@ -3,17 +3,26 @@
 //! One executable, because each one would link all that the tests use; one file a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod authors;
 mod bad_identity;
 mod bad_input;
 mod cli;
 mod commands;
 mod contained;
+mod declarations;
+mod events;
 mod examples;
 mod first_light;
 mod gate;
 mod hot_swap;
+mod languages;
 mod nodes;
 mod people;
 mod push;
+mod push_certificates;
+mod queue;
+mod registry;
 mod restart;
+mod rollout;
+mod signing;
 mod structure;
