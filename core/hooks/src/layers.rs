@@ -1,5 +1,6 @@
 //! The layers over every implementor: permits and the deadline.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ impl Default for CallLimits {
 }
 
 /// Puts the deadline and the permits over an implementor.
-pub fn guarded<H, S>(name: impl Into<String>, service: S, limits: CallLimits) -> HookService<H>
+pub fn guarded<H, S>(name: impl Into<Arc<str>>, service: S, limits: CallLimits) -> HookService<H>
 where
     H: Hook,
     S: Service<Ask<H>, Response = H::Verdict, Error = PluginFault> + Clone + Send + Sync + 'static,
@@ -46,13 +47,13 @@ where
 /// Ends a call when the deadline of its scope or its own longest time is over.
 #[derive(Clone, Debug)]
 pub struct DeadlineLayer {
-    name: String,
+    name: Arc<str>,
     wall: Duration,
 }
 
 impl DeadlineLayer {
     /// A layer that blames `name` and grants `wall` at most.
-    pub fn new(name: impl Into<String>, wall: Duration) -> Self {
+    pub fn new(name: impl Into<Arc<str>>, wall: Duration) -> Self {
         Self {
             name: name.into(),
             wall,
@@ -97,20 +98,24 @@ where
         ask.scope.deadline = ask.scope.deadline.min(Instant::now() + self.layer.wall);
         let deadline = ask.scope.deadline;
         let mut inner = self.inner.clone();
-        let name = self.layer.name.clone();
+        let name = Arc::clone(&self.layer.name);
         async move {
             match timeout_at(deadline, inner.ready()).await {
                 Ok(ready) => {
                     let service = ready?;
                     timeout_at(deadline, service.call(ask)).await.unwrap_or_else(|_| {
                         Err(PluginFault::new(
-                            name,
+                            name.as_ref(),
                             FaultKind::Deadline,
                             "no answer before the deadline",
                         ))
                     })
                 }
-                Err(_) => Err(PluginFault::new(name, FaultKind::Busy, "no permit before the deadline")),
+                Err(_) => Err(PluginFault::new(
+                    name.as_ref(),
+                    FaultKind::Busy,
+                    "no permit before the deadline",
+                )),
             }
         }
         .boxed()
