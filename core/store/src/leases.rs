@@ -13,19 +13,22 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn lease(&self, name: &str, holder: Uuid, until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
-        self.write((name.to_owned(), holder, until, now), |db, (name, holder, until, now)| {
-            Box::pin(async move {
-                let taken = db
-                    .exec(
-                        "INSERT INTO leases (name, holder, until) VALUES ($1, $2, $3) ON CONFLICT (name) DO UPDATE \
+        self.write(
+            (name.to_owned(), holder, until, now),
+            |db, (name, holder, until, now)| {
+                Box::pin(async move {
+                    let taken = db
+                        .exec(
+                            "INSERT INTO leases (name, holder, until) VALUES ($1, $2, $3) ON CONFLICT (name) DO UPDATE \
                          SET holder = excluded.holder, until = excluded.until \
                          WHERE leases.holder = excluded.holder OR leases.until <= $4",
-                        values![name.clone(), *holder, ms(*until), ms(*now)],
-                    )
-                    .await?;
-                Ok(taken > 0)
-            })
-        })
+                            values![name.clone(), *holder, ms(*until), ms(*now)],
+                        )
+                        .await?;
+                    Ok(taken > 0)
+                })
+            },
+        )
         .await
     }
 
