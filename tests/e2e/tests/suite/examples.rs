@@ -13,6 +13,7 @@ async fn a_vendors_server_has_its_own_page_and_gate_beside_the_plugins() {
     let mut config = Config::default();
     config
         .set("server.listen", "127.0.0.1:0")
+        .set("plugins.unsigned", "allow")
         .set("enrollment.ask_device_information", false);
     let file = folder.path().join("russet.toml").display().to_string();
     let mut server = TestServer::start_program(folder, program("vendor-server"), vec![file], config)
