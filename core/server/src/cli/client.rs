@@ -20,8 +20,8 @@ use super::error::ClientError;
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an answer may take: installing a large plugin compiles it.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long an answer may take: installing a large plugin compiles it, for which the server has five minutes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(330);
 
 /// How many items are asked for at once.
 const PAGE: usize = 100;
