@@ -265,9 +265,8 @@ async fn target(
     if row.word(1, EnrollmentState::from_word, "enrollment state")? == EnrollmentState::Removed {
         return Ok(Err("the device is not enrolled any more"));
     }
-    let attributes = match row.json(2)? {
-        Json::Object(attributes) => attributes,
-        _ => return Err(StoreError::Corrupt("attributes")),
+    let Json::Object(attributes) = row.json(2)? else {
+        return Err(StoreError::Corrupt("attributes"));
     };
     Ok(Ok(Some(Target {
         id: EnrollmentId(row.get(0)?),
