@@ -289,3 +289,27 @@ async fn one_tenant_reaches_no_other_tenants_groups_or_commands() {
     let answer = site.admin_as(token, Method::PUT, path, Some(put)).await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
 }
+
+#[tokio::test]
+async fn no_route_of_the_queue_answers_without_a_token() {
+    let site = Site::new().await;
+    let command = "/commands/0198f0a0-0000-7000-8000-000000000000";
+    for (method, path) in [
+        (Method::GET, format!("{command}/progress")),
+        (Method::POST, format!("{command}/cancel")),
+        (Method::POST, format!("{command}/approve")),
+        (Method::POST, format!("{command}/reject")),
+        (Method::GET, "/queue".to_owned()),
+        (Method::GET, "/queue/stuck".to_owned()),
+        (Method::POST, "/devices/C02/flush".to_owned()),
+        (Method::GET, "/groups".to_owned()),
+        (Method::PUT, "/groups/lab".to_owned()),
+        (Method::DELETE, "/groups/lab".to_owned()),
+        (Method::GET, "/groups/lab/members".to_owned()),
+        (Method::POST, "/groups/lab/members".to_owned()),
+    ] {
+        let path = format!("/v1/tenants/default{path}");
+        let answer = site.admin_as("russet_nothing", method.clone(), &path, None).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path}");
+    }
+}
