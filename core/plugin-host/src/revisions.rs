@@ -160,7 +160,7 @@ pub struct StoredRevision {
     pub reason: Option<String>,
     /// When it was stored.
     pub created_at: Timestamp,
-    /// When it was activated last; going back to it does not count.
+    /// When it was activated last; going back to it does not count. Absent if it never was, or was gone back from.
     pub activated_at: Option<Timestamp>,
 }
 

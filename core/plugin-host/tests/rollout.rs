@@ -592,3 +592,24 @@ async fn what_can_not_be_rolled_out_is_told_with_what_to_do() {
     ));
     assert!(server.manager.rollout(TENANT, SMALLEST).await.is_err());
 }
+
+#[tokio::test]
+async fn what_was_gone_back_from_is_nothing_to_go_back_to() {
+    let server = Server::new();
+    let first = server.prefix("C02", Staging::Activate).await;
+    server.prefix("C02A", Staging::Activate).await;
+    server
+        .manager
+        .rollback(TENANT, SMALLEST, Actor::default())
+        .await
+        .unwrap();
+    server.prefix("C02B", Staging::Activate).await;
+    let status = server.manager.get(TENANT, SMALLEST).await.unwrap();
+    assert_eq!(status.previous.unwrap().revision, first.revision);
+    let back = server
+        .manager
+        .rollback(TENANT, SMALLEST, Actor::default())
+        .await
+        .unwrap();
+    assert_eq!(back.active.unwrap().revision, first.revision);
+}

@@ -173,6 +173,10 @@ impl Tenant {
         self.end_rollout(plugin, Some(id), outcome, actor);
         if let Some(active) = self.active_of(plugin).filter(|active| *active != id) {
             self.transition(active, RevisionState::Retired, actor);
+            // Nobody goes back to what was gone back from.
+            if let Some(active) = self.find(active).filter(|_| back) {
+                active.activated_at = None;
+            }
         }
         self.transition(id, RevisionState::Active, actor);
         self.halted.remove(plugin);

@@ -98,7 +98,8 @@ pub struct RevisionRecord {
     pub reason: Option<String>,
     /// When it was uploaded.
     pub created_at: Timestamp,
-    /// When it was activated last, going back to it left out: rolling back twice goes back two revisions.
+    /// When it was activated last, going back to it left out: rolling back twice goes back two revisions. `None` if it
+    /// never was, or was gone back from.
     pub activated_at: Option<Timestamp>,
 }
 

@@ -409,6 +409,11 @@ async fn activate(
     // The index allows one active revision, also between two statements.
     if let Some(active) = active(db, known.plugin).await?.filter(|id| *id != revision) {
         events::transition(db, active, RevisionState::Retired, actor, now).await?;
+        if back {
+            // Nobody goes back to what was gone back from.
+            let sql = "UPDATE plugin_revisions SET activated_at = NULL WHERE id = $1";
+            db.exec(sql, values![active]).await?;
+        }
     }
     events::transition(db, revision, RevisionState::Active, actor, now).await?;
     db.exec(
