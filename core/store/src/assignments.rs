@@ -4,6 +4,8 @@
 //! The commands are queued in the transaction of the assignment. What an InstallProfile or a RemoveProfile holds is put in
 //! when it is delivered, so that it is the newest then.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use russet_protocol::{codec, plist};
 use uuid::Uuid;
@@ -56,7 +58,8 @@ impl Store {
                 priority: 0,
                 not_before: None,
                 expires_at: None,
-                dedupe_key: Some(key(request_type, profile)),
+                // One that the device has and did not answer yet must not stand in for it: it may hold what was before.
+                dedupe_key: None,
                 origin: CommandOrigin::Server,
                 created_by: by.to_owned(),
                 creator_token: None,
@@ -205,11 +208,6 @@ fn assignment_of(row: &Row) -> Result<ProfileAssignment, StoreError> {
     })
 }
 
-/// The dedupe key of the commands for a profile: one waiting entry for an enrollment is enough.
-fn key(request_type: &str, profile: &str) -> String {
-    format!("{request_type}:{profile}")
-}
-
 /// The row, locked against a concurrent CheckOut where there can be one.
 const LOCK: Sql = Sql::per(
     "SELECT state FROM enrollments WHERE id = $1 AND tenant_id = $2",
@@ -226,12 +224,19 @@ pub(crate) async fn assignable(db: &Db, tenant: TenantId, enrollment: Enrollment
     Ok(())
 }
 
-/// Takes back what waits in a queue under a key and was not sent yet.
-async fn take_back(db: &Db, enrollment: EnrollmentId, key: String, now: Timestamp) -> Result<(), StoreError> {
+/// Takes back the commands for a profile that wait in a queue and were not sent yet.
+async fn take_back(
+    db: &Db,
+    enrollment: EnrollmentId,
+    request_type: &str,
+    profile: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     db.exec(
-        "UPDATE queue_entries SET state = 'cancelled', finished_at = $3 WHERE enrollment_id = $1 AND dedupe_key = $2 \
-         AND finished_at IS NULL AND state IN ('pending', 'held', 'not_now')",
-        values![enrollment, key, ms(now)],
+        "UPDATE queue_entries SET state = 'cancelled', finished_at = $4 WHERE enrollment_id = $1 \
+         AND finished_at IS NULL AND state IN ('pending', 'held', 'not_now') AND EXISTS \
+         (SELECT 1 FROM commands c WHERE c.id = queue_entries.command_id AND c.request_type = $2 AND c.profile_name = $3)",
+        values![enrollment, request_type, profile, ms(now)],
     )
     .await
     .map(|_| ())
@@ -264,7 +269,7 @@ pub(crate) async fn assign_profile(
     if assigned == 0 {
         return Ok(false);
     }
-    take_back(db, enrollment, key("RemoveProfile", profile), now).await?;
+    take_back(db, enrollment, "RemoveProfile", profile, now).await?;
     enqueue(db, &install.0, &[enrollment], now).await?;
     Ok(true)
 }
@@ -283,14 +288,26 @@ pub(crate) async fn unassign_profile(
                AND tenant_id = $3 AND removed_at IS NULL RETURNING identifier";
     let row = db.one(sql, values![enrollment, profile, tenant, ms(now)]).await?;
     let Some(row) = row else { return Ok(false) };
-    take_back(db, enrollment, key("InstallProfile", profile), now).await?;
+    take_back(db, enrollment, "InstallProfile", profile, now).await?;
     if row.get::<Option<String>>(0)?.is_some() {
         enqueue(db, &remove.0, &[enrollment], now).await?;
     }
     Ok(true)
 }
 
-/// Queues a profile that changed for every enrollment that has it, within a transaction; how many they are.
+/// The enrollments in whose queue a profile waits. Locked where a device could fetch it at this moment: if it does first, it
+/// may get what was before, and needs another one; if it does after the commit, it gets what is new.
+const WAITING: Sql = Sql::per(
+    "SELECT q.enrollment_id FROM queue_entries q JOIN commands c ON c.id = q.command_id \
+     WHERE q.finished_at IS NULL AND q.state IN ('pending', 'held', 'not_now') AND c.request_type = 'InstallProfile' \
+     AND c.tenant_id = $1 AND c.profile_name = $2",
+    "SELECT q.enrollment_id FROM queue_entries q JOIN commands c ON c.id = q.command_id \
+     WHERE q.finished_at IS NULL AND q.state IN ('pending', 'held', 'not_now') AND c.request_type = 'InstallProfile' \
+     AND c.tenant_id = $1 AND c.profile_name = $2 ORDER BY q.id FOR UPDATE OF q",
+);
+
+/// Queues a profile that changed for every enrollment that has it, within a transaction; how many they are. Where it waits
+/// already it is made at its delivery, and is the newest then.
 pub(crate) async fn reinstall(
     db: &Db,
     tenant: TenantId,
@@ -298,13 +315,20 @@ pub(crate) async fn reinstall(
     install: &SealedCommand,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
+    let ids = |rows: Vec<Row>| -> Result<Vec<i64>, StoreError> { rows.iter().map(|row| row.get(0)).collect() };
     let sql = "SELECT enrollment_id FROM profile_assignments WHERE tenant_id = $1 AND profile_name = $2 \
                AND removed_at IS NULL";
-    let rows = db.all(sql, values![tenant, profile]).await?;
-    let ids = rows.iter().map(|row| row.get(0).map(EnrollmentId));
-    let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
-    if ids.is_empty() {
+    let mut targets = ids(db.all(sql, values![tenant, profile]).await?)?;
+    if targets.is_empty() {
         return Ok(0);
     }
-    Ok(enqueue(db, &install.0, &ids, now).await?.queued)
+    let waiting: HashSet<i64> = ids(db.all(WAITING, values![tenant, profile]).await?)?
+        .into_iter()
+        .collect();
+    targets.retain(|id| !waiting.contains(id));
+    if targets.is_empty() {
+        return Ok(0);
+    }
+    let targets: Vec<_> = targets.into_iter().map(EnrollmentId).collect();
+    Ok(enqueue(db, &install.0, &targets, now).await?.queued)
 }

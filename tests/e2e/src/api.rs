@@ -224,6 +224,10 @@ impl ApiUser {
         let (capabilities, connections): (&[&str], &[&str]) = match name {
             "hostile" => (&["ldap.search", "log.write", "settings.get"], &["corp"]),
             "directory-ldap" => (&["ldap.bind", "ldap.search", "log.write", "settings.get"], &["corp"]),
+            "escrow-policy" => {
+                let asked: &[&str] = &["clock.now-ms", "kv.compare-and-set", "kv.get", "log.write", "settings.get"];
+                (asked, &[])
+            }
             _ => (&["log.write", "settings.get"], &[]),
         };
         let grants = json!({"capabilities": capabilities, "connections": {"ldap": connections}});

@@ -110,6 +110,8 @@ CREATE TABLE profile_assignments (
 );
 CREATE INDEX profile_assignments_profile ON profile_assignments (tenant_id, profile_name) WHERE removed_at IS NULL;
 
+CREATE INDEX commands_profile ON commands (tenant_id, profile_name) WHERE profile_name IS NOT NULL;
+
 -- The enrollment whose identity a challenge renews.
 ALTER TABLE scep_challenges ADD COLUMN renews_enrollment_id BIGINT REFERENCES enrollments (id);
 

@@ -101,6 +101,13 @@ async fn a_profile_that_changed_is_installed_again(bench: Bench) {
     for id in [one, two] {
         assert_eq!(waiting(&bench, id).await, [pending("InstallProfile")]);
     }
+
+    // One that a device has and did not answer yet is not the newest.
+    store.next(two, at(13), Poll::Idle).await.unwrap().unwrap();
+    let changed = store.put_profile(bench.tenant, profile("wifi", "three")).await.unwrap();
+    assert_eq!(changed.reinstalled, 1);
+    let sent = ("InstallProfile".to_owned(), Some(EntryState::Sent));
+    assert_eq!(waiting(&bench, two).await, [sent, pending("InstallProfile")]);
 }
 
 async fn a_profile_is_removed_by_what_was_delivered(bench: Bench) {
