@@ -120,7 +120,7 @@ async fn add(
         name: input.name,
         public_key: *public_key.as_bytes(),
         plugins: input.plugins,
-        added_by: at.administrator.name.to_string(),
+        added_by: at.administrator.name.clone(),
         added_at: Timestamp::now(),
     };
     let new = NewPublisher {

@@ -61,10 +61,7 @@ async fn a_name_and_a_key_are_trusted_once(bench: Bench) {
         .add_publisher(publisher(bench.tenant, "acme", 1), at(1))
         .await
         .unwrap();
-    for again in [
-        publisher(bench.tenant, "acme", 2),
-        publisher(bench.tenant, "other", 1),
-    ] {
+    for again in [publisher(bench.tenant, "acme", 2), publisher(bench.tenant, "other", 1)] {
         assert!(matches!(
             store.add_publisher(again, at(2)).await,
             Err(StoreError::Exists(_))
@@ -144,5 +141,8 @@ async fn only_what_was_in_use_counts_as_past(bench: Bench) {
     }
     assert!(store.revision(bench.tenant, first).await.unwrap().is_none());
     let used = store.used_versions(bench.tenant, "gate").await.unwrap();
-    assert!(used.iter().any(|used| used.version == "1.2.0" && used.digest == sha256(1)));
+    assert!(
+        used.iter()
+            .any(|used| used.version == "1.2.0" && used.digest == sha256(1))
+    );
 }
