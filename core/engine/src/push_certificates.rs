@@ -179,6 +179,35 @@ impl Engine {
         Ok(ending)
     }
 
+    /// Reminds of push certificates that end soon: a line of log and an event for each of [`REMINDERS`], once.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the store.
+    pub async fn remind_of_push_certificates(&self, now: Timestamp) -> Result<(), EngineError> {
+        let first = SignedDuration::from_hours(24 * (REMINDERS[0] + 1));
+        for ending in self.ending_push_certificates(first, now).await? {
+            let Some(days) = reminder_for(ending.days_left) else {
+                continue;
+            };
+            let tenant = self.tenant(&ending.tenant).await?;
+            let store = &self.inner.store;
+            if store
+                .remind_of_push_certificate(tenant.id, &ending.topic, days, now)
+                .await?
+            {
+                tracing::warn!(
+                    tenant.name = ending.tenant,
+                    push.topic = ending.topic,
+                    not_after = %ending.not_after,
+                    days = ending.days_left,
+                    "a push certificate ends soon; renew it with the same Apple account, or no device can be woken"
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// The topic for new enrollments: that of the certificate which lives longest.
     pub(crate) async fn topic(
         &self,

@@ -29,6 +29,9 @@ const PURGE: Duration = Duration::from_secs(60 * 60);
 /// How long the node that throws away is alone with it: a little less than until the next time.
 const PURGE_LEASE: SignedDuration = SignedDuration::from_mins(59);
 
+/// How often to look for push certificates that end soon.
+const REMIND: Duration = Duration::from_secs(60 * 60);
+
 /// How often decisions join their tenants' chains.
 const CHAIN: Duration = Duration::from_secs(2);
 
@@ -68,6 +71,10 @@ impl Background {
         tasks.spawn(each(PURGE, stop.clone(), {
             let (store, node) = (engine.store().clone(), Uuid::new_v4());
             move || purge(store.clone(), retention, node)
+        }));
+        tasks.spawn(each(REMIND, stop.clone(), {
+            let engine = engine.clone();
+            move || remind(engine.clone())
         }));
         tasks.spawn(each(TLS, stop.clone(), {
             let tls = Arc::new(tokio::sync::Mutex::new(tls));
@@ -133,6 +140,12 @@ where
 }
 
 /// One node of a cluster does it at a time.
+async fn remind(engine: Engine) {
+    if let Err(error) = engine.remind_of_push_certificates(Timestamp::now()).await {
+        tracing::warn!(error = %error, "it could not be seen which push certificates end soon; trying again later");
+    }
+}
+
 async fn purge(store: Store, retention: Retention, node: Uuid) {
     let now = Timestamp::now();
     let until = now.checked_add(PURGE_LEASE).unwrap_or(Timestamp::MAX);

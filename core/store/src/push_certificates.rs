@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::db::{from_ms, ms, values};
 use crate::entity::push_certificate;
 use crate::error::StoreError;
+use crate::events;
 use crate::ids::TenantId;
 use crate::store::Store;
 use crate::vault::Binding;
@@ -66,7 +68,8 @@ impl Store {
                     "INSERT INTO push_certificates (tenant_id, topic, certificate, sealed_key, subject, not_after, \
                      updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant_id, topic) DO UPDATE SET \
                      certificate = excluded.certificate, sealed_key = excluded.sealed_key, \
-                     subject = excluded.subject, not_after = excluded.not_after, updated_at = excluded.updated_at",
+                     subject = excluded.subject, not_after = excluded.not_after, updated_at = excluded.updated_at, \
+                     reminded_days = NULL",
                     values![
                         *tenant,
                         certificate.topic.clone(),
@@ -106,6 +109,40 @@ impl Store {
             .all(self.read())
             .await?;
         rows.iter().map(PushCertificate::read).collect()
+    }
+
+    /// Notes that somebody is reminded of a certificate's end so many days before it, and tells observers. Whether this is
+    /// the first time: of several nodes, and of several starts, one reminds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn remind_of_push_certificate(
+        &self,
+        tenant: TenantId,
+        topic: &str,
+        days: i64,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write(
+            (tenant, topic.to_owned(), days, now),
+            |db, (tenant, topic, days, now)| {
+                Box::pin(async move {
+                    let row = db
+                        .one(
+                            "UPDATE push_certificates SET reminded_days = $3 WHERE tenant_id = $1 AND topic = $2 \
+                         AND (reminded_days IS NULL OR reminded_days > $3) RETURNING not_after",
+                            values![*tenant, topic.clone(), *days],
+                        )
+                        .await?;
+                    let Some(row) = row else { return Ok(false) };
+                    let not_after = row.time(0)?;
+                    let detail = || json!({ "topic": topic, "not_after": not_after, "days": days });
+                    events::tell(db, *tenant, None, "push-certificate.ending", detail, *now).await?;
+                    Ok(true)
+                })
+            },
+        )
+        .await
     }
 
     /// When the push certificate of a topic was uploaded last: cheap to ask before each batch.

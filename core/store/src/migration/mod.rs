@@ -11,6 +11,7 @@ mod m0004_capabilities;
 mod m0005_rollout;
 mod m0006_declarations;
 mod m0007_publishers;
+mod m0008_reminders;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -36,6 +37,7 @@ const STEPS: &[(&str, &str)] = &[
     ("m0005_rollout", m0005_rollout::SQL),
     ("m0006_declarations", m0006_declarations::SQL),
     ("m0007_publishers", m0007_publishers::SQL),
+    ("m0008_reminders", m0008_reminders::SQL),
 ];
 
 /// One step: statements separated by semicolons.

@@ -18,6 +18,7 @@ behaviours![
     a_waiting_command_asks_for_its_own_push,
     the_dispatcher_is_woken_after_the_commit,
     push_certificates_keep_their_key_sealed,
+    a_push_certificate_is_reminded_of_once_for_each_number_of_days,
     a_new_push_certificate_ends_the_wait_of_its_pushes,
 ];
 
@@ -207,6 +208,37 @@ async fn a_new_push_certificate_ends_the_wait_of_its_pushes(bench: Bench) {
         assert_eq!(bench.store.push_next_due().await.unwrap(), Some(at(due)), "{topic}");
     }
     assert_eq!(the_one(&bench, 5).await.attempts, 0);
+}
+
+async fn a_push_certificate_is_reminded_of_once_for_each_number_of_days(bench: Bench) {
+    let store = &bench.store;
+    let certificate = |seconds| PushCertificate {
+        topic: "a".to_owned(),
+        certificate: Vec::new(),
+        subject: String::new(),
+        not_after: at(86_400),
+        updated_at: at(seconds),
+    };
+    store
+        .put_push_certificate(bench.tenant, certificate(0), b"key")
+        .await
+        .unwrap();
+    let remind = async |topic: &str, days| {
+        store
+            .remind_of_push_certificate(bench.tenant, topic, days, at(1))
+            .await
+            .unwrap()
+    };
+    assert!(remind("a", 60).await);
+    assert!(!remind("a", 60).await, "once");
+    assert!(remind("a", 7).await);
+    assert!(!remind("a", 30).await, "that time is over");
+    assert!(!remind("b", 60).await, "there is none");
+    store
+        .put_push_certificate(bench.tenant, certificate(2), b"key")
+        .await
+        .unwrap();
+    assert!(remind("a", 60).await, "a renewed one has its reminders before it again");
 }
 
 async fn push_certificates_keep_their_key_sealed(bench: Bench) {
