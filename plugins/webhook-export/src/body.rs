@@ -76,7 +76,8 @@ pub(crate) fn of(event: &Event<'_>, raw_payload: bool) -> Result<Option<Body>, E
             });
         }
         Kind::Authenticated => ("mdm.Authenticate", "Authenticate"),
-        Kind::Enrolled | Kind::TokenUpdated => ("mdm.TokenUpdate", "TokenUpdate"),
+        // `enrollment.enrolled` comes beside it the first time: one message, one webhook.
+        Kind::TokenUpdated => ("mdm.TokenUpdate", "TokenUpdate"),
         Kind::CheckedOut => ("mdm.CheckOut", "CheckOut"),
         _ => return Ok(None),
     };

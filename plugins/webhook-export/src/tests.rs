@@ -77,7 +77,7 @@ fn a_check_in_is_rebuilt_without_secrets() {
     let (_host, posted) = receiver(204);
     for (kind, topic) in [
         (Kind::Authenticated, "mdm.Authenticate"),
-        (Kind::Enrolled, "mdm.TokenUpdate"),
+        (Kind::TokenUpdated, "mdm.TokenUpdate"),
         (Kind::CheckedOut, "mdm.CheckOut"),
     ] {
         Webhook::observe(settings_with(""), &Event::builder(kind).device(mac()).build()).unwrap();
@@ -98,7 +98,7 @@ fn a_check_in_is_rebuilt_without_secrets() {
 fn bodies_are_signed() {
     let (_host, posted) = receiver(200);
     let signed = settings_with(r#", "hmac_secret": "key", "hmac_header": "x-signature""#);
-    Webhook::observe(signed, &Event::builder(Kind::Enrolled).device(mac()).build()).unwrap();
+    Webhook::observe(signed, &Event::builder(Kind::TokenUpdated).device(mac()).build()).unwrap();
     let posted = posted.borrow();
     let header = posted[0]
         .headers
@@ -112,7 +112,7 @@ fn bodies_are_signed() {
 #[test]
 fn what_is_not_taken_is_tried_again() {
     let (_host, posted) = receiver(500);
-    let event = Event::builder(Kind::Enrolled).device(mac()).build();
+    let event = Event::builder(Kind::TokenUpdated).device(mac()).build();
     let error = Webhook::observe(settings_with(""), &event).unwrap_err();
     assert!(error.to_string().contains("500"), "{error}");
     assert_eq!(posted.borrow().len(), 1);
@@ -128,9 +128,10 @@ fn what_is_not_wanted_is_not_posted() {
             .build()
     };
     Webhook::observe(settings_with(r#", "answers": false"#), &answered()).unwrap();
-    let enrolled = Event::builder(Kind::Enrolled).device(mac()).build();
+    let enrolled = Event::builder(Kind::TokenUpdated).device(mac()).build();
     Webhook::observe(settings_with(r#", "check_ins": false"#), &enrolled).unwrap();
     Webhook::observe(settings_with(""), &Event::builder(Kind::PushFailed).build()).unwrap();
+    Webhook::observe(settings_with(""), &Event::builder(Kind::Enrolled).device(mac()).build()).unwrap();
     assert!(posted.borrow().is_empty());
     Webhook::observe(settings_with(r#", "raw_payload": false"#), &answered()).unwrap();
     assert!(
