@@ -32,7 +32,7 @@ pub(crate) fn is_uuid(text: &str) -> bool {
 
 /// Whether a text can name an enrollment: whether there is one, the server finds out.
 pub(crate) fn is_enrollment(text: &str) -> bool {
-    (1..=512).contains(&text.len()) && !text.chars().any(|c| c.is_control())
+    (1..=512).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// Whether a text is a name of at most so many bytes.

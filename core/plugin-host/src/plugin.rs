@@ -327,13 +327,11 @@ fn check(bytes: &[u8], settings: Option<Value>) -> Result<(String, Inspection), 
     Ok((settings.to_string(), inspection))
 }
 
-type Granted<T> = BTreeMap<String, Arc<T>>;
+/// The granted connections of both kinds, by name.
+type Granted = (BTreeMap<String, Arc<dyn LdapPort>>, BTreeMap<String, Arc<dyn HttpPort>>);
 
-fn granted_connections(
-    grants: &Grants,
-    connections: &Connections,
-) -> Result<(Granted<dyn LdapPort>, Granted<dyn HttpPort>), LoadError> {
-    let mut ldap: Granted<dyn LdapPort> = BTreeMap::new();
+fn granted_connections(grants: &Grants, connections: &Connections) -> Result<Granted, LoadError> {
+    let mut ldap: BTreeMap<String, Arc<dyn LdapPort>> = BTreeMap::new();
     for name in &grants.connections.ldap {
         let client = connections.ldap.get(name).ok_or_else(|| LoadError::UnknownConnection {
             kind: "LDAP",
@@ -342,7 +340,7 @@ fn granted_connections(
         })?;
         ldap.insert(name.clone(), Arc::clone(client));
     }
-    let mut http: Granted<dyn HttpPort> = BTreeMap::new();
+    let mut http: BTreeMap<String, Arc<dyn HttpPort>> = BTreeMap::new();
     for name in &grants.connections.http {
         let client = connections.http.get(name).ok_or_else(|| LoadError::UnknownConnection {
             kind: "HTTP",

@@ -288,6 +288,6 @@ fn a_connection_is_checked_before_it_is_used() {
             c.start_tls = true;
             c.ca_pem = Some("no certificate".to_owned());
         }),
-        Err(LdapConfigError::Ca(_))
+        Err(LdapConfigError::Trust(_))
     ));
 }
