@@ -7,6 +7,7 @@ use miette::{Context as _, IntoDiagnostic, miette};
 use russet::config::Config;
 use russet::{Running, Server};
 use russet_plugin_host::package::{self, SigningKey};
+use russet_plugin_host::{Grants, Manifest};
 use russet_simulator::SimulatedDevice;
 use russet_simulator::apns::{ApnsOptions, ApnsStandIn};
 use russet_simulator::device::{DeviceError, DeviceIdentityCa, ServerTrust};
@@ -179,17 +180,21 @@ impl World {
                 path.display()
             )
         })?;
+        let manifest = Manifest::read(&component).into_diagnostic()?;
         let signed = package::sign(&component, &self.publisher, jiff::Timestamp::now()).into_diagnostic()?;
         let body = json!({
             "component": base64::engine::general_purpose::STANDARD.encode(signed),
             "settings": settings,
-            "grants": {"capabilities": ["log.write", "settings.get"]},
+            "grants": Grants::all_asked(&manifest),
         });
         let started = std::time::Instant::now();
         let report = self
             .client
             .put(self.client.of_tenant(&["plugins", name]), &body)
             .await?;
+        if field(&report, "state") != "active" {
+            return Err(miette!("the plugin {name} does not run: {report}"));
+        }
         let what = format!(
             "runs the plugin {name} {} (revision {}, in {} ms)",
             text(&report, "version"),
