@@ -116,7 +116,7 @@ async fn a_revision_is_compared_shared_promoted_and_taken_back_by_itself() {
     assert!(quarantined["reason"].as_str().unwrap().contains("max_faults_permille"));
     let again = json!({"settings": {"mode": "panic"}});
     let refused = world.admin.put("/plugins/hostile", &again).await.refused(409);
-    assert_eq!(refused["error"]["code"], "quarantined", "{bad}");
+    assert_eq!(refused["code"], "quarantined", "{bad}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
