@@ -353,6 +353,20 @@ async fn nothing_is_kept_in_full_where_that_is_off() {
         records.iter().all(|one| !one.has_call && one.input_sha256.is_some()),
         "{records:?}"
     );
+
+    // The tenant's own word comes before the server's.
+    let tenant = world.engine.tenant("default").await.unwrap();
+    let keep = |hours| DecisionRetention {
+        decisions_days: None,
+        input_hours: Some(hours),
+    };
+    world.engine.set_decision_retention(&tenant, keep(1)).await.unwrap();
+    world.identified("A2").await;
+    assert!(decisions(&world).await[0].has_call);
+    world.engine.set_decision_retention(&tenant, keep(0)).await.unwrap();
+    world.identified("A3").await;
+    assert!(!decisions(&world).await[0].has_call);
+    world.engine.set_decision_retention(&tenant, keep(u32::MAX)).await.unwrap_err();
 }
 
 #[tokio::test]
