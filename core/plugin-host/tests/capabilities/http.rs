@@ -333,12 +333,18 @@ async fn redirects_are_followed_below_the_base_and_nowhere_else() {
 #[tokio::test]
 async fn answers_have_a_size_and_a_time() {
     let server = Server::start().await;
-    let connection = HttpConnection {
+    let patient = HttpConnection {
         max_response_bytes: 10_000,
+        ..server.connection()
+    };
+    let impatient = HttpConnection {
         timeout: Duration::from_millis(300),
         ..server.connection()
     };
-    let probe = probe(connection).await;
+    let mut http = HttpConnections::new();
+    http.insert("api", patient).unwrap();
+    http.insert("impatient", impatient).unwrap();
+    let probe = probe_with(http).await;
     assert_eq!(
         probe.one(get("/large/10000")).await["body"].as_str().unwrap().len(),
         10_000
@@ -351,15 +357,16 @@ async fn answers_have_a_size_and_a_time() {
         let error = probe.error(get(path)).await;
         assert!(error.starts_with("TooLarge"), "{path}: {error}");
     }
+    let impatiently = |path: &str| json!({"do": "http", "connection": "impatient", "path": path});
     for path in ["/slow", "/slow-body"] {
-        let error = probe.error(get(path)).await;
+        let error = probe.error(impatiently(path)).await;
         assert!(
             error.starts_with("Unavailable") && error.contains("in time"),
             "{path}: {error}"
         );
     }
     // The call goes on after all of that.
-    let given = probe.run(json!([get("/slow"), get("/x")])).await;
+    let given = probe.run(json!([impatiently("/slow"), get("/x")])).await;
     assert_eq!(given[1]["status"], json!(200));
 }
 
