@@ -62,6 +62,9 @@ fn config(url: String) -> StoreConfig {
     }
 }
 
+/// The name of a database with all tables and nothing in them.
+pub(crate) const TEMPLATE: &str = "template_russet";
+
 impl Bench {
     pub(crate) async fn sqlite(folder: &Path) -> Self {
         let file = folder.join("russet.db");
@@ -72,7 +75,19 @@ impl Bench {
     }
 
     pub(crate) async fn postgres(cluster: &Arc<PostgresCluster>, database: &str) -> Self {
-        let url = cluster.create_database(database).unwrap();
+        cluster.create_database(database).unwrap();
+        Self::on(cluster, database).await
+    }
+
+    /// On a copy of the database [`TEMPLATE`].
+    pub(crate) async fn copied(cluster: &Arc<PostgresCluster>, database: &str) -> Self {
+        let copy = format!("CREATE DATABASE {database} TEMPLATE {TEMPLATE}");
+        cluster.query("postgres", &copy).unwrap();
+        Self::on(cluster, database).await
+    }
+
+    async fn on(cluster: &Arc<PostgresCluster>, database: &str) -> Self {
+        let url = cluster.url(database);
         let store = Store::open(config(url), &master()).await.unwrap();
         Self::new(
             store,

@@ -14,7 +14,7 @@ behaviours![
 const DAY: i64 = 24 * 60 * 60;
 
 async fn a_year_of_commands_leaves_what_the_retention_says(bench: Bench) {
-    const PER_DAY: i64 = 3;
+    const PER_DAY: i64 = 1;
     let store = &bench.store;
     let answering = [bench.enrolled("U1").await, bench.enrolled("U2").await];
     // One that never comes: what it does not answer expires.

@@ -31,8 +31,10 @@ mod schedules;
 mod secrets;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use bench::{Behaviour, Bench};
+use bench::{Behaviour, Bench, TEMPLATE};
+use futures::{StreamExt, stream};
 use russet_store::testing::{PostgresCluster, postgres_is_skipped};
 
 /// Lists behaviours with their names.
@@ -82,10 +84,18 @@ fn all() -> Vec<(&'static str, Behaviour)> {
     all
 }
 
+/// What takes longer is named, so that whoever waits for the suite knows for what.
+const SLOW: Duration = Duration::from_secs(5);
+
 /// Runs one behaviour; whether it held.
 async fn holds(name: &str, behaviour: Behaviour, bench: Bench) -> bool {
     let store = bench.store.clone();
+    let started = Instant::now();
     let outcome = tokio::spawn(behaviour(bench)).await;
+    let took = started.elapsed();
+    if took > SLOW {
+        eprintln!("---- {name} on {} took {took:?}", store.backend_name());
+    }
     store.close().await.unwrap();
     if let Err(error) = &outcome {
         eprintln!("==== {name} on {}: {error}", store.backend_name());
@@ -101,16 +111,33 @@ fn report(failed: &[&str]) {
     );
 }
 
+/// How many behaviours run at once, each on its own database. Most of them wait most of the time.
+const AT_ONCE: usize = 6;
+
+/// Runs all behaviours; the names of those that do not hold.
+async fn run<F: Future<Output = Bench>>(bench: impl Fn(usize) -> F) -> Vec<&'static str> {
+    let bench = &bench;
+    stream::iter(all().into_iter().enumerate())
+        .map(async |(number, (name, behaviour))| {
+            let held = holds(name, behaviour, bench(number).await).await;
+            (!held).then_some(name)
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(async |failed| failed)
+        .collect()
+        .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sqlite() {
-    let mut failed = Vec::new();
-    for (name, behaviour) in all() {
-        let folder = tempfile::tempdir().unwrap();
-        let bench = Bench::sqlite(folder.path()).await;
-        if !holds(name, behaviour, bench).await {
-            failed.push(name);
-        }
-    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let failed = run(async |number| {
+        let own = path.join(number.to_string());
+        std::fs::create_dir(&own).unwrap();
+        Bench::sqlite(&own).await
+    })
+    .await;
     report(&failed);
 }
 
@@ -120,12 +147,9 @@ async fn postgres() {
         return;
     }
     let cluster = Arc::new(PostgresCluster::start().unwrap());
-    let mut failed = Vec::new();
-    for (number, (name, behaviour)) in all().into_iter().enumerate() {
-        let bench = Bench::postgres(&cluster, &format!("behaviour_{number}")).await;
-        if !holds(name, behaviour, bench).await {
-            failed.push(name);
-        }
-    }
+    // The tables are made once, and copied for each behaviour.
+    Bench::postgres(&cluster, TEMPLATE).await.store.close().await.unwrap();
+    let cluster = &cluster;
+    let failed = run(async |number| Bench::copied(cluster, &format!("behaviour_{number}")).await).await;
     report(&failed);
 }
