@@ -366,7 +366,11 @@ async fn nothing_is_kept_in_full_where_that_is_off() {
     world.engine.set_decision_retention(&tenant, keep(0)).await.unwrap();
     world.identified("A3").await;
     assert!(!decisions(&world).await[0].has_call);
-    world.engine.set_decision_retention(&tenant, keep(u32::MAX)).await.unwrap_err();
+    world
+        .engine
+        .set_decision_retention(&tenant, keep(u32::MAX))
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test]

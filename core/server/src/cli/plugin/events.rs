@@ -57,7 +57,15 @@ pub(super) fn observers(args: &ClientArgs, context: &Context, stdout: &mut dyn W
     context::block_on(async {
         let client = Client::new(args, context)?;
         let answer = client.get(client.of_tenant(&["observers"])).await?;
-        let columns = ["plugin", "position", "behind", "waiting", "oldest_waiting", "parked", "error"];
+        let columns = [
+            "plugin",
+            "position",
+            "behind",
+            "waiting",
+            "oldest_waiting",
+            "parked",
+            "error",
+        ];
         let rows = output::rows(items(&answer), &columns);
         Output::new(stdout, args.json).answer(&answer, |output| {
             let heading = ["plugin", "position", "behind", "waiting", "oldest", "parked", "error"];
@@ -70,10 +78,22 @@ pub(super) fn schedules(args: &ClientArgs, context: &Context, stdout: &mut dyn W
     context::block_on(async {
         let client = Client::new(args, context)?;
         let answer = client.get(client.of_tenant(&["schedules"])).await?;
-        let columns = ["id", "plugin", "name", "origin", "rule", "next_try_at", "attempts", "parked_at", "error"];
+        let columns = [
+            "id",
+            "plugin",
+            "name",
+            "origin",
+            "rule",
+            "next_try_at",
+            "attempts",
+            "parked_at",
+            "error",
+        ];
         let rows = output::rows(items(&answer), &columns);
         Output::new(stdout, args.json).answer(&answer, |output| {
-            let heading = ["id", "plugin", "name", "origin", "rule", "next", "attempts", "parked", "error"];
+            let heading = [
+                "id", "plugin", "name", "origin", "rule", "next", "attempts", "parked", "error",
+            ];
             output.table(&heading, &rows, "no scheduled work")
         })
     })
@@ -97,7 +117,9 @@ pub(super) fn replay(args: &ReplayArgs, context: &Context, stdout: &mut dyn Writ
 pub(super) fn parked(command: &ParkedCommand, context: &Context, stdout: &mut dyn Write) -> miette::Result<()> {
     context::block_on(async {
         let (args, verb, done) = match command {
-            ParkedCommand::List { plugin, limit, client } => return list(plugin, *limit, client, context, stdout).await,
+            ParkedCommand::List { plugin, limit, client } => {
+                return list(plugin, *limit, client, context, stdout).await;
+            }
             ParkedCommand::Retry(args) => (args, "retry", "are handed over again"),
             ParkedCommand::Drop(args) => (args, "drop", "are forgotten"),
         };
@@ -107,8 +129,9 @@ pub(super) fn parked(command: &ParkedCommand, context: &Context, stdout: &mut dy
         path.extend(event.as_deref());
         path.push(verb);
         let answer = client.post(client.of_tenant(&path), &json!({})).await?;
-        Output::new(stdout, args.client.json)
-            .answer(&answer, |output| output.line(format!("{} events {done}", count(&answer))))
+        Output::new(stdout, args.client.json).answer(&answer, |output| {
+            output.line(format!("{} events {done}", count(&answer)))
+        })
     })
 }
 
@@ -123,7 +146,14 @@ async fn list(
     let answer = client
         .list(client.of_tenant(&["observers", plugin, "parked"]), limit)
         .await?;
-    let columns = ["event.id", "event.kind", "event.enrollment", "attempts", "parked_at", "error"];
+    let columns = [
+        "event.id",
+        "event.kind",
+        "event.enrollment",
+        "attempts",
+        "parked_at",
+        "error",
+    ];
     let rows = output::rows(items(&answer), &columns);
     Output::new(stdout, args.json).answer(&answer, |output| {
         let heading = ["event", "kind", "device", "attempts", "parked", "error"];
