@@ -34,7 +34,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bench::{Behaviour, Bench, TEMPLATE};
-use futures::{StreamExt, stream};
 use russet_store::testing::{PostgresCluster, postgres_is_skipped};
 
 /// Lists behaviours with their names.
@@ -50,38 +49,51 @@ macro_rules! behaviours {
 }
 pub(crate) use behaviours;
 
-/// All behaviours, or those whose name contains what `RUSSET_TEST_BEHAVIOURS` says, for work on one of them.
-fn all() -> Vec<(&'static str, Behaviour)> {
-    let wanted = std::env::var("RUSSET_TEST_BEHAVIOURS").unwrap_or_default();
-    let mut all = [
-        secrets::behaviours(),
-        identities::behaviours(),
-        enrollments::behaviours(),
-        escrow::behaviours(),
-        declarations::behaviours(),
-        assignments::behaviours(),
-        queue::behaviours(),
-        queue_rules::behaviours(),
-        fan_out::behaviours(),
-        hold::behaviours(),
-        history::behaviours(),
-        push::behaviours(),
-        plugin_data::behaviours(),
-        plugins::behaviours(),
-        rollouts::behaviours(),
-        publishers::behaviours(),
-        records::behaviours(),
-        effects::behaviours(),
-        decision_chain::behaviours(),
-        events::behaviours(),
-        observers::behaviours(),
-        schedules::behaviours(),
-        churn::behaviours(),
-        concurrency::behaviours(),
+type Behaviours = Vec<(&'static str, Behaviour)>;
+
+/// All behaviours, in groups that run in processes of their own.
+fn groups() -> [Behaviours; 6] {
+    [
+        [
+            secrets::behaviours(),
+            identities::behaviours(),
+            enrollments::behaviours(),
+            escrow::behaviours(),
+        ]
+        .concat(),
+        [
+            declarations::behaviours(),
+            assignments::behaviours(),
+            publishers::behaviours(),
+            records::behaviours(),
+        ]
+        .concat(),
+        [
+            queue::behaviours(),
+            queue_rules::behaviours(),
+            hold::behaviours(),
+            history::behaviours(),
+            push::behaviours(),
+        ]
+        .concat(),
+        [plugin_data::behaviours(), plugins::behaviours(), rollouts::behaviours()].concat(),
+        [
+            effects::behaviours(),
+            decision_chain::behaviours(),
+            events::behaviours(),
+            observers::behaviours(),
+            schedules::behaviours(),
+        ]
+        .concat(),
+        [fan_out::behaviours(), churn::behaviours(), concurrency::behaviours()].concat(),
     ]
-    .concat();
-    all.retain(|(name, _)| name.contains(&wanted));
-    all
+}
+
+/// Those whose name contains what `RUSSET_TEST_BEHAVIOURS` says, for work on one of them.
+fn wanted(mut behaviours: Behaviours) -> Behaviours {
+    let wanted = std::env::var("RUSSET_TEST_BEHAVIOURS").unwrap_or_default();
+    behaviours.retain(|(name, _)| name.contains(&wanted));
+    behaviours
 }
 
 /// What takes longer is named, so that whoever waits for the suite knows for what.
@@ -111,45 +123,63 @@ fn report(failed: &[&str]) {
     );
 }
 
-/// How many behaviours run at once, each on its own database. Most of them wait most of the time.
-const AT_ONCE: usize = 6;
-
-/// Runs all behaviours; the names of those that do not hold.
-async fn run<F: Future<Output = Bench>>(bench: impl Fn(usize) -> F) -> Vec<&'static str> {
-    let bench = &bench;
-    stream::iter(all().into_iter().enumerate())
-        .map(async |(number, (name, behaviour))| {
-            let held = holds(name, behaviour, bench(number).await).await;
-            (!held).then_some(name)
-        })
-        .buffer_unordered(AT_ONCE)
-        .filter_map(async |failed| failed)
-        .collect()
-        .await
-}
+/// Some behaviours count statements and transactions, which are those of the whole process and the whole cluster: one after
+/// the other, also where one process runs several groups.
+static ONE_GROUP: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sqlite() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let failed = run(async |number| {
-        let own = path.join(number.to_string());
-        std::fs::create_dir(&own).unwrap();
-        Bench::sqlite(&own).await
-    })
-    .await;
+    let _one = ONE_GROUP.lock().await;
+    let mut failed = Vec::new();
+    for (name, behaviour) in wanted(groups().concat()) {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = Bench::sqlite(folder.path()).await;
+        if !holds(name, behaviour, bench).await {
+            failed.push(name);
+        }
+    }
     report(&failed);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn postgres() {
+async fn postgres(group: usize) {
     if postgres_is_skipped() {
         return;
     }
+    let _one = ONE_GROUP.lock().await;
+    let behaviours = wanted(groups()[group].clone());
     let cluster = Arc::new(PostgresCluster::start().unwrap());
     // The tables are made once, and copied for each behaviour.
     Bench::postgres(&cluster, TEMPLATE).await.store.close().await.unwrap();
-    let cluster = &cluster;
-    let failed = run(async |number| Bench::copied(cluster, &format!("behaviour_{number}")).await).await;
+    let mut failed = Vec::new();
+    for (number, (name, behaviour)) in behaviours.into_iter().enumerate() {
+        let bench = Bench::copied(&cluster, &format!("behaviour_{number}")).await;
+        if !holds(name, behaviour, bench).await {
+            failed.push(name);
+        }
+    }
     report(&failed);
+}
+
+/// A test for each group.
+macro_rules! postgres {
+    ($($name:ident = $group:literal),+ $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+        async fn $name() {
+            postgres($group).await;
+        })+
+
+        #[test]
+        fn every_group_runs_on_postgres() {
+            assert_eq!([$($group),+], std::array::from_fn::<_, 6, _>(|group| group));
+        }
+    };
+}
+
+postgres! {
+    postgres_identities = 0,
+    postgres_declarations = 1,
+    postgres_queue = 2,
+    postgres_plugins = 3,
+    postgres_events = 4,
+    postgres_crowds = 5,
 }
