@@ -35,7 +35,7 @@ impl Engine {
         let tenant = request.tenant.id;
         if !request.hooks.has_command_policy() {
             let released = store.approve(tenant, uuid, &by.name, None, Vec::new(), now).await;
-            return Ok(released.map_err(too_late)?);
+            return released.map_err(too_late);
         }
         let payload = store.command_payload(tenant, uuid).await?.unwrap_or_default();
         let dictionary = codec::decode(&payload, &Limits::default())
@@ -56,12 +56,12 @@ impl Engine {
         let error = match verdict {
             PolicyVerdict::Unchanged => {
                 let released = store.approve(tenant, uuid, &by.name, None, decisions, now).await;
-                return Ok(released.map_err(too_late)?);
+                return released.map_err(too_late);
             }
             PolicyVerdict::Replaced(command) => {
                 let payload = Some(codec::encode(&command));
                 let released = store.approve(tenant, uuid, &by.name, payload, decisions, now).await;
-                return Ok(released.map_err(too_late)?);
+                return released.map_err(too_late);
             }
             PolicyVerdict::Denied { reason, message } => {
                 let taken_back = store
@@ -96,7 +96,7 @@ impl Engine {
             .store
             .reject(tenant.id, uuid, &by.name, reason, Vec::new(), now)
             .await;
-        Ok(rejected.map_err(too_late)?)
+        rejected.map_err(too_late)
     }
 
     async fn held(&self, tenant: &TenantRef, uuid: Uuid) -> Result<(CommandRecord, CommandCounts), EngineError> {

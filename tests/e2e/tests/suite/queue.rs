@@ -73,9 +73,8 @@ async fn a_command_that_is_never_answered_is_passed_shown_and_offered_when_someb
         .command(&[ONE], json!({"RequestType": "SecurityInfo"}))
         .await;
     let poll = async || mac.poll(&Answer::idle()).await.unwrap();
-    let received = |command: Option<russet_simulator::device::ReceivedCommand>| {
-        command.map(|command| command.uuid.to_lowercase())
-    };
+    let received =
+        |command: Option<russet_simulator::device::ReceivedCommand>| command.map(|command| command.uuid.to_lowercase());
     assert_eq!(received(poll().await), Some(deaf.clone()));
     // What came later goes first now.
     let later = world.admin.command(&[ONE], json!({"RequestType": "ProfileList"})).await;
@@ -95,11 +94,7 @@ async fn a_command_that_is_never_answered_is_passed_shown_and_offered_when_someb
     assert_eq!(world.admin.get("/queue").await.ok()["stuck_entries"], 1);
     assert_eq!(world.admin.device(ONE).await["queue"], json!({"stuck": 1}));
     let text = world.server.cli(&["command", "stuck"]).ok();
-    assert!(
-        text.out.contains(&deaf) && text.out.contains(ONE),
-        "{}",
-        text.out
-    );
+    assert!(text.out.contains(&deaf) && text.out.contains(ONE), "{}", text.out);
 
     // An administrator who wakes the device gives it another chance.
     let pushes = world.apns.counters().requests;
