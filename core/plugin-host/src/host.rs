@@ -14,7 +14,10 @@ use crate::rollout::seat::Seat;
 
 /// A plugin of a generation.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one for each plugin of a tenant, and moved at a swap only")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each plugin of a tenant, and moved at a swap only"
+)]
 pub enum ActivePlugin {
     /// Ready to be called.
     Loaded(LoadedPlugin),

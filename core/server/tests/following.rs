@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use russet::Server;
 use russet::config::Config;
-use russet_store::{NewRevision, Sha256};
+use russet_store::{Activation, Actor, NewRevision, Sha256};
 use serde_json::json;
 
 /// As after an installation whose client went away between the store and the host.
@@ -25,13 +25,26 @@ async fn plugins_of_the_store_come_into_use_without_another_node() {
         plugin: "gate".to_owned(),
         version: "1.0.0".to_owned(),
         digest: Sha256::default(),
-        component: b"not one".to_vec(),
+        component: Some(b"not one".to_vec()),
         manifest: json!({}),
         settings: json!({}),
         grants: json!({}),
+        signature: None,
+        revision: None,
+        steps: Vec::new(),
+        actor: Actor::new("anna"),
     };
     let id = store.insert_revision(revision, Timestamp::now()).await.unwrap();
-    let generation = store.activate_revision(tenant, id, Timestamp::now()).await.unwrap();
+    let activation = Activation {
+        revision: id,
+        actor: Actor::new("anna"),
+        force: false,
+        watch: None,
+    };
+    let generation = store
+        .activate_revision(tenant, activation, Timestamp::now())
+        .await
+        .unwrap();
     let generation = u64::try_from(generation).unwrap();
     let host = server.plugins().host();
     let followed = async {

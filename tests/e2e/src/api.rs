@@ -225,7 +225,13 @@ impl ApiUser {
             "hostile" => (&["ldap.search", "log.write", "settings.get"], &["corp"]),
             "directory-ldap" => (&["ldap.bind", "ldap.search", "log.write", "settings.get"], &["corp"]),
             "escrow-policy" => {
-                let asked: &[&str] = &["clock.now-ms", "kv.compare-and-set", "kv.get", "log.write", "settings.get"];
+                let asked: &[&str] = &[
+                    "clock.now-ms",
+                    "kv.compare-and-set",
+                    "kv.get",
+                    "log.write",
+                    "settings.get",
+                ];
                 (asked, &[])
             }
             _ => (&["log.write", "settings.get"], &[]),

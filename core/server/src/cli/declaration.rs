@@ -136,7 +136,14 @@ pub(super) async fn run(
 
 fn show_plan(answer: &Value, output: &mut Output<'_>) -> miette::Result<()> {
     let list = |name: &str| field(answer, name).as_array().map_or(&[][..], Vec::as_slice);
-    let columns = ["identifier", "type", "source", "state.valid", "state.active", "state.current"];
+    let columns = [
+        "identifier",
+        "type",
+        "source",
+        "state.valid",
+        "state.active",
+        "state.current",
+    ];
     let rows = output::rows(list("declarations"), &columns);
     let conflicts = output::rows(list("conflicts"), &["identifier", "source", "kept"]);
     let problems = output::rows(list("problems"), &["problem", "times", "reported_at"]);

@@ -96,9 +96,14 @@ fn signed_plugin() -> (tempfile::TempDir, String) {
 }
 
 fn client() -> reqwest::Client {
-    // Another test may have set the same.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
+    client.build().unwrap()
 }
 
 fn russet(folder: &Path, arguments: &[&str]) -> Cli {
