@@ -88,14 +88,19 @@ impl Engine {
         new: &NewPushCertificate,
         now: Timestamp,
     ) -> Result<PushCertificateInfo, EngineError> {
-        let parsed =
-            Certificate::from_pem(&new.certificate_pem).map_err(|error| EngineError::invalid(error.to_string()))?;
+        let read = |key: &Zeroizing<String>| PushCertificate::from_pem(new.certificate_pem.as_bytes(), key.as_bytes());
+        // What is wrong with both together says more than what is wrong with the certificate alone.
+        if let Some(key) = &new.private_key_pem {
+            read(key)?;
+        }
+        let parsed = Certificate::from_pem(&new.certificate_pem)
+            .map_err(|_| EngineError::invalid("the push certificate does not read; give it in PEM"))?;
         let pending = pending_name(parsed.public_key_der());
         let key = match &new.private_key_pem {
             Some(key) => key.clone(),
             None => self.pending_key(tenant, &pending).await?,
         };
-        let certificate = PushCertificate::from_pem(new.certificate_pem.as_bytes(), key.as_bytes())?;
+        let certificate = read(&key)?;
         if certificate.not_after() <= now {
             return Err(EngineError::invalid(format!(
                 "the push certificate expired at {}; renew it with the same Apple account",

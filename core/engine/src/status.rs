@@ -162,7 +162,7 @@ mod tests {
 
     fn report(items: Json, full: bool) -> StatusReport {
         let report = json!({ "StatusItems": items, "Errors": [], "FullReport": full });
-        StatusReport::decode(report.to_string().as_bytes(), 1 << 20).unwrap()
+        StatusReport::decode(report.to_string().as_bytes(), 4 << 20).unwrap()
     }
 
     fn known(items: &[(&str, Json)]) -> BTreeMap<String, Json> {

@@ -285,6 +285,7 @@ impl From<InstallError> for Failure {
             InstallError::Package(PackageError::Downgrade { .. } | PackageError::SameVersion { .. }) => {
                 Self::new(StatusCode::CONFLICT, "downgrade", message)
             }
+            InstallError::Package(PackageError::Manifest(_) | PackageError::Format(_)) => Self::invalid(message),
             InstallError::Package(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "untrusted", message),
             InstallError::NoName | InstallError::OtherPlugin { .. } | InstallError::Refused(_) => {
                 Self::invalid(message)

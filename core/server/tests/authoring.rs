@@ -77,12 +77,13 @@ fn parsed(output: &Output) -> Value {
 }
 
 /// Makes a plugin of a hook.
-fn made(folder: &Path, hook: &str) -> PathBuf {
+/// Makes a plugin from a template. Each test has names of its own: cargo tells packages in one target folder by their names.
+fn made(folder: &Path, name: &str, hook: &str) -> PathBuf {
     let sdk = repository().join("plugin-sdk/rust");
     let new = [
         "plugin",
         "new",
-        hook,
+        name,
         "--hook",
         hook,
         "--sdk",
@@ -90,8 +91,8 @@ fn made(folder: &Path, hook: &str) -> PathBuf {
         "--json",
     ];
     let answer = parsed(&russet(folder, &new));
-    assert_eq!(answer["folder"], hook);
-    let made = folder.join(hook);
+    assert_eq!(answer["folder"], name);
+    let made = folder.join(name);
     // The versions that this workspace is tested with.
     std::fs::copy(repository().join("Cargo.lock"), made.join("Cargo.lock")).unwrap();
     made
@@ -112,7 +113,7 @@ fn every_template_is_a_plugin_that_passes_its_tests() {
     let (target, out) = (target(), folder.path().join("built"));
     let (target, out) = (target.to_str().unwrap(), out.to_str().unwrap());
     for hook in HOOKS {
-        let made = made(folder.path(), hook);
+        let made = made(folder.path(), hook, hook);
         let test = ["plugin", "test", hook, "--target-dir", target, "--out", out, "--json"];
         let tested = parsed(&russet(folder.path(), &test));
         assert_eq!(tested["native"]["passed"], true, "{hook}: {tested}");
@@ -145,13 +146,13 @@ fn every_template_is_a_plugin_that_passes_its_tests() {
 #[test]
 fn a_plugin_that_fails_says_where() {
     let folder = tempfile::tempdir().unwrap();
-    let made = made(folder.path(), "enrollment-gate");
+    let made = made(folder.path(), "failing-gate", "enrollment-gate");
     let (target, out) = (target(), folder.path().join("built"));
     let test = |more: &[&str]| {
         let usual = [
             "plugin",
             "test",
-            "enrollment-gate",
+            "failing-gate",
             "--target-dir",
             target.to_str().unwrap(),
             "--out",

@@ -433,7 +433,13 @@ async fn a_push_certificate_is_taken_with_its_key_and_never_shown_with_it() {
     let uid = rcgen::DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, 1]);
     params.distinguished_name.push(uid, "com.apple.mgmt.External.other");
     let certificate = params.self_signed(&key).unwrap();
-    let good = json!({"certificate_pem": certificate.pem(), "private_key_pem": key.serialize_pem()});
+    let mut good = json!({"certificate_pem": certificate.pem(), "private_key_pem": key.serialize_pem()});
+    let refused = site.admin(Method::PUT, path, Some(good.clone())).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (StatusCode::CONFLICT, "other-topic")
+    );
+    good["other_topic"] = true.into();
     let stored = site.admin(Method::PUT, path, Some(good)).await;
     assert_eq!(stored.status, StatusCode::OK, "{}", stored.text());
     assert_eq!(stored.json()["topic"], "com.apple.mgmt.External.other");

@@ -239,34 +239,34 @@ async fn a_plugin_goes_from_an_empty_folder_to_a_running_revision() {
     let new = [
         "plugin",
         "new",
-        "my-gate",
+        "the-gate",
         "--hook",
         "enrollment-gate",
         "--sdk",
         sdk.to_str().unwrap(),
     ];
     let out = Cli::offline(&new, folder).ok().out;
-    assert!(out.contains("russet plugin build my-gate"), "{out}");
+    assert!(out.contains("russet plugin build the-gate"), "{out}");
     // The versions that this workspace is tested with, and a target directory for this test's next run.
-    std::fs::copy(workspace().join("Cargo.lock"), folder.join("my-gate/Cargo.lock")).unwrap();
+    std::fs::copy(workspace().join("Cargo.lock"), folder.join("the-gate/Cargo.lock")).unwrap();
     let target = workspace().join("target/e2e-plugin");
     let build = [
         "plugin",
         "build",
-        "my-gate",
+        "the-gate",
         "--target-dir",
         target.to_str().unwrap(),
         "--out",
         "built",
     ];
     let out = Cli::offline(&build, folder).ok().out;
-    assert!(out.contains("my-gate.wasm"), "{out}");
+    assert!(out.contains("the-gate.wasm"), "{out}");
 
-    let inspected = Cli::offline(&["plugin", "inspect", "built/my-gate.wasm", "--json"], folder)
+    let inspected = Cli::offline(&["plugin", "inspect", "built/the-gate.wasm", "--json"], folder)
         .ok()
         .json();
-    assert_eq!(inspected["component"]["manifest"]["name"], "my-gate", "{inspected}");
-    let inspected = Cli::offline(&["plugin", "inspect", "built/my-gate.wasm"], folder)
+    assert_eq!(inspected["component"]["manifest"]["name"], "the-gate", "{inspected}");
+    let inspected = Cli::offline(&["plugin", "inspect", "built/the-gate.wasm"], folder)
         .ok()
         .out;
     assert!(inspected.contains("enrollment-gate"), "{inspected}");
@@ -276,21 +276,21 @@ async fn a_plugin_goes_from_an_empty_folder_to_a_running_revision() {
     let install = [
         "plugin",
         "install",
-        "built/my-gate.wasm",
+        "built/the-gate.wasm",
         "--settings",
         "settings.json",
         "--grant-asked",
     ];
     let out = world.server.cli(&install).ok().out;
-    assert!(out.contains("my-gate 0.1.0 runs as revision"), "{out}");
+    assert!(out.contains("the-gate 0.1.0 runs as revision"), "{out}");
     let listed = world.server.cli(&["plugin", "list", "--json"]).ok().json();
     let plugin = &listed["items"][0];
     assert_eq!(
         (&plugin["name"], &plugin["state"]),
-        (&json!("my-gate"), &json!("active")),
+        (&json!("the-gate"), &json!("active")),
         "{listed}"
     );
-    assert!(world.server.cli(&["plugin", "list"]).ok().out.contains("my-gate"));
+    assert!(world.server.cli(&["plugin", "list"]).ok().out.contains("the-gate"));
 
     world.enrolled(MAC).await;
     let refusal = world.mac("ZZZ000000001").build().unwrap().enroll().await.unwrap_err();
