@@ -326,7 +326,7 @@ async fn a_promoted_revision_that_refuses_more_is_taken_back_by_itself() {
     let candidate = server.prefix("C02A", compare(0)).await;
     // While it was compared, only devices came that both let in.
     for number in 0..10 {
-        server.ask(&format!("C02A{number:05}")).await;
+        let _ = server.ask(&format!("C02A{number:05}")).await;
     }
     server.compared(SMALLEST, 10).await;
     server.promote(SMALLEST, false, HOUR).await.unwrap();
@@ -381,7 +381,7 @@ async fn what_is_promoted_by_force_is_watched_for_faults_only() {
     let candidate = server.prefix("C02A", compare(0)).await;
     server.promote(SMALLEST, true, HOUR).await.unwrap();
     for number in 0..10 {
-        server.ask(&format!("C02B{number:05}")).await;
+        let _ = server.ask(&format!("C02B{number:05}")).await;
     }
     server.compared(SMALLEST, 10).await;
     server.manager.tick().await;
@@ -429,7 +429,7 @@ async fn an_automatic_rollout_promotes_itself_once_the_gates_hold() {
         )
         .await;
     for number in 0..9 {
-        server.ask(&format!("C02A{number:05}")).await;
+        let _ = server.ask(&format!("C02A{number:05}")).await;
     }
     server.compared(SMALLEST, 9).await;
     server.manager.tick().await;
@@ -438,7 +438,7 @@ async fn an_automatic_rollout_promotes_itself_once_the_gates_hold() {
         RevisionState::Shadow,
         "one sample is missing"
     );
-    server.ask("C02A00009").await;
+    let _ = server.ask("C02A00009").await;
     server.compared(SMALLEST, 10).await;
     server.manager.tick().await;
     assert_eq!(

@@ -24,7 +24,7 @@ pub(super) enum CommandCommand {
         russet command send --device C02XK1 DeviceLock Message='Please return me' PIN=123456\n  \
         russet command send --device C02XK1 --profile wifi\n  \
         russet command send --all --pace 500 --profile wifi")]
-    Send(SendArgs),
+    Send(Box<SendArgs>),
     /// Show a command: its state and answer for each device.
     Show {
         /// Its UUID, as `send` prints it.

@@ -1,11 +1,11 @@
 //! What can go wrong with a registry, and what to do about it.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
 use miette::Diagnostic;
-use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
 
 use super::reference::Address;
 
@@ -98,10 +98,8 @@ impl OciError {
         let inner = error.get_ref().map(ToString::to_string);
         let is_digest = error
             .get_ref()
-            .is_some_and(|inner| inner.is::<oci_client::errors::DigestError>())
-            || error
-                .source()
-                .is_some_and(|source| source.is::<oci_client::errors::DigestError>());
+            .is_some_and(<dyn Error + Send + Sync>::is::<DigestError>)
+            || error.source().is_some_and(<dyn Error>::is::<DigestError>);
         let reason = inner.unwrap_or_else(|| error.to_string());
         if is_digest {
             return Self::Digest {

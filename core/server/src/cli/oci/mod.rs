@@ -85,6 +85,10 @@ impl Registry {
             }],
         };
         // The client takes the process's provider; a second one to set it finds it set to the same.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the client of registries can be told no provider; only the command line does this, never the server"
+        )]
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let config = ClientConfig {
             protocol,
