@@ -148,27 +148,35 @@ pub struct Pattern(String);
 impl Pattern {
     /// A pattern; `None` for the empty text, which is more often a slip than meant.
     pub fn new(text: &str) -> Option<Self> {
-        (!text.trim().is_empty()).then(|| Self(text.to_ascii_lowercase()))
+        (!text.trim().is_empty()).then(|| Self(text.to_owned()))
     }
 
-    /// Whether a value fits. Takes time by the length of the value times the number of stars.
+    /// Whether a value fits. Takes time by the length of the value times that of the pattern at the most, and no memory:
+    /// gates compare every serial number with every pattern.
     pub fn matches(&self, value: &str) -> bool {
-        let value = value.to_ascii_lowercase();
-        let mut parts = self.0.split('*');
-        let Some(mut rest) = parts.next().and_then(|first| value.strip_prefix(first)) else {
-            return false;
-        };
-        let mut parts: Vec<&str> = parts.collect();
-        let Some(last) = parts.pop() else {
-            return rest.is_empty();
-        };
-        for part in parts {
-            match rest.find(part) {
-                Some(at) => rest = &rest[at + part.len()..],
-                None => return false,
+        let (pattern, value) = (self.0.as_bytes(), value.as_bytes());
+        let (mut at, mut read) = (0, 0);
+        // The last star, and how much of the value it has taken.
+        let mut star: Option<(usize, usize)> = None;
+        while read < value.len() {
+            match pattern.get(at) {
+                Some(b'*') => {
+                    star = Some((at, read));
+                    at += 1;
+                }
+                Some(byte) if byte.eq_ignore_ascii_case(&value[read]) => {
+                    at += 1;
+                    read += 1;
+                }
+                _ => {
+                    let Some((place, taken)) = star else { return false };
+                    star = Some((place, taken + 1));
+                    at = place + 1;
+                    read = taken + 1;
+                }
             }
         }
-        rest.ends_with(last)
+        pattern[at..].iter().all(|byte| *byte == b'*')
     }
 }
 
@@ -280,6 +288,11 @@ mod tests {
             ("a*a", "a", false),
             ("abc", "ABC", true),
             ("ü*", "übung", true),
+            ("*ü", "menü", true),
+            ("a**b", "axb", true),
+            ("*a*b*c*", "xxaxxbxxcxx", true),
+            ("*a*b*c*", "xxaxxcxxbxx", false),
+            ("C02*", "c0", false),
         ];
         for (pattern, value, fits) in cases {
             assert_eq!(Pattern::new(pattern).unwrap().matches(value), fits, "{pattern} {value}");
