@@ -27,7 +27,7 @@ use crate::input::capability_error;
 #[cfg(not(target_family = "wasm"))]
 use crate::testing::backend::kv as backend;
 
-/// How often [`update_json`] tries before it gives up.
+/// How often [`update_json`] and [`change_json`] try before they give up.
 const TRIES: u32 = 16;
 
 /// A value with what is needed to replace exactly it.
@@ -157,13 +157,42 @@ pub fn update_json<T: Serialize + DeserializeOwned>(
     key: &str,
     mut change: impl FnMut(Option<T>) -> T,
 ) -> Result<T, crate::Error> {
+    replace_json(key, None, |before| {
+        let after = change(before);
+        Ok((Some(serde_json::to_vec(&after)?), after))
+    })
+}
+
+/// As [`update_json`], for a function that also finds something out, which is given back, and that may leave the value as it
+/// is by making nothing of it. What is written goes away after the lifetime, if one is given.
+///
+/// # Errors
+///
+/// As [`update_json`].
+pub fn change_json<T: Serialize + DeserializeOwned, R>(
+    key: &str,
+    lifetime: Option<Duration>,
+    mut change: impl FnMut(Option<T>) -> (Option<T>, R),
+) -> Result<R, crate::Error> {
+    replace_json(key, lifetime, |before| {
+        let (after, found) = change(before);
+        Ok((after.map(|after| serde_json::to_vec(&after)).transpose()?, found))
+    })
+}
+
+fn replace_json<T: DeserializeOwned, R>(
+    key: &str,
+    lifetime: Option<Duration>,
+    mut change: impl FnMut(Option<T>) -> Result<(Option<Vec<u8>>, R), crate::Error>,
+) -> Result<R, crate::Error> {
     for _ in 0..TRIES {
         let entry = get(key)?;
         let version = entry.as_ref().map(|entry| entry.version);
         let before = entry.map(|entry| parse(key, &entry.value)).transpose()?;
-        let after = change(before);
-        if compare_and_set(key, version, &serde_json::to_vec(&after)?, None)? {
-            return Ok(after);
+        let (after, found) = change(before)?;
+        let Some(after) = after else { return Ok(found) };
+        if compare_and_set(key, version, &after, lifetime)? {
+            return Ok(found);
         }
     }
     Err(crate::Error::new(format_args!(

@@ -9,9 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 const MINUTE: u64 = 60_000;
 const DAY: u64 = 24 * 60 * MINUTE;
 
-/// How often the notes are read again when another call was faster.
-const TRIES: u32 = 16;
-
 /// The restrictions.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -112,55 +109,40 @@ fn seconded(name: &str, kind: &Kind, device: &Device, minutes: u64) -> Result<bo
         .ok_or_else(|| Error::new("a secret of no enrollment cannot be asked for by two"))?;
     let key = format!("asked/{}/{enrollment}", kind.as_str());
     let lifetime = Some(Duration::from_millis(minutes.saturating_mul(MINUTE)));
-    for _ in 0..TRIES {
-        let entry = kv::get(&key)?;
-        let asked: Option<Asked> = match &entry {
-            Some(entry) => Some(serde_json::from_slice(&entry.value)?),
-            None => None,
-        };
-        let note = match asked {
-            Some(asked) if asked.seconded => return Ok(true),
-            Some(asked) if asked.by == name => return Ok(false),
-            Some(asked) => Asked {
+    kv::change_json(&key, lifetime, |asked: Option<Asked>| match asked {
+        Some(asked) if asked.seconded => (None, true),
+        Some(asked) if asked.by == name => (None, false),
+        Some(asked) => {
+            let note = Asked {
                 by: asked.by,
                 seconded: true,
-            },
-            None => Asked {
+            };
+            (Some(note), true)
+        }
+        None => {
+            let note = Asked {
                 by: name.to_owned(),
                 seconded: false,
-            },
-        };
-        let version = entry.map(|entry| entry.version);
-        if kv::compare_and_set(&key, version, &serde_json::to_vec(&note)?, lifetime)? {
-            return Ok(note.seconded);
+            };
+            (Some(note), false)
         }
-    }
-    Err(Error::new("too many administrators ask at the same time"))
+    })
 }
 
 /// Notes one more secret of an administrator, unless that is more than the rate allows.
 fn exceeded(name: &str, rate: Rate) -> Result<bool, Error> {
-    let key = format!("rate/{name}");
     let window = rate.minutes.saturating_mul(MINUTE);
     let now = clock::now_ms();
-    for _ in 0..TRIES {
-        let entry = kv::get(&key)?;
-        let mut times: Vec<u64> = match &entry {
-            Some(entry) => serde_json::from_slice(&entry.value)?,
-            None => Vec::new(),
-        };
+    let lifetime = Some(Duration::from_millis(window));
+    kv::change_json(&format!("rate/{name}"), lifetime, |times: Option<Vec<u64>>| {
+        let mut times = times.unwrap_or_default();
         times.retain(|time| time.saturating_add(window) > now);
         if times.len() >= rate.count {
-            return Ok(true);
+            return (None, true);
         }
         times.push(now);
-        let version = entry.map(|entry| entry.version);
-        let lifetime = Some(Duration::from_millis(window));
-        if kv::compare_and_set(&key, version, &serde_json::to_vec(&times)?, lifetime)? {
-            return Ok(false);
-        }
-    }
-    Err(Error::new("too many administrators ask at the same time"))
+        (Some(times), false)
+    })
 }
 
 fn minute_of_day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
