@@ -29,6 +29,18 @@ enum Released {
     Undecided,
 }
 
+impl Released {
+    /// For an administrator: the secret, or why there is none; `missing` names what was looked for.
+    fn secret_or_missing(self, missing: &'static str) -> Result<Zeroizing<Vec<u8>>, EngineError> {
+        match self {
+            Self::Secret(secret) => Ok(secret),
+            Self::Nothing => Err(EngineError::NotFound(missing)),
+            Self::Refused(reason) => Err(EngineError::Refused(reason)),
+            Self::Undecided => Err(EngineError::Undecided),
+        }
+    }
+}
+
 /// What the policies are asked about.
 struct Asked<'a> {
     device: &'a EnrollmentRecord,
@@ -140,12 +152,8 @@ impl Engine {
     ) -> Result<Zeroizing<Vec<u8>>, EngineError> {
         let device = self.device(&request.tenant, device).await?;
         let requester = Requester::Administrator(administrator.name.clone());
-        match self.release(request, &device, kind, requester, now).await? {
-            Released::Secret(secret) => Ok(secret),
-            Released::Nothing => Err(EngineError::NotFound("escrowed secret")),
-            Released::Refused(reason) => Err(EngineError::Refused(reason)),
-            Released::Undecided => Err(EngineError::Undecided),
-        }
+        let released = self.release(request, &device, kind, requester, now).await?;
+        released.secret_or_missing("escrowed secret")
     }
 
     /// An administrator removes a secret.
@@ -163,12 +171,8 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let device = self.device(&request.tenant, device).await?;
         let requester = Requester::Administrator(administrator.name.clone());
-        match self.clear(request, &device, kind, requester, now).await? {
-            Released::Secret(_) => Ok(()),
-            Released::Nothing => Err(EngineError::NotFound("escrowed secret")),
-            Released::Refused(reason) => Err(EngineError::Refused(reason)),
-            Released::Undecided => Err(EngineError::Undecided),
-        }
+        let cleared = self.clear(request, &device, kind, requester, now).await?;
+        cleared.secret_or_missing("escrowed secret").map(drop)
     }
 
     /// An administrator has a held deposit decided: the policies are asked about it again, with the administrator as the one
@@ -191,15 +195,10 @@ impl Engine {
             .filter(|(_, info)| info.held.is_some())
             .ok_or(EngineError::NotFound("held deposit"))?;
         let requester = Requester::Administrator(administrator.name.clone());
-        match self
+        let decided = self
             .decide_held(request, &device, kind, requester, secret, &info, now)
-            .await?
-        {
-            Released::Secret(_) => Ok(()),
-            Released::Nothing => Err(EngineError::NotFound("held deposit")),
-            Released::Refused(reason) => Err(EngineError::Refused(reason)),
-            Released::Undecided => Err(EngineError::Undecided),
-        }
+            .await?;
+        decided.secret_or_missing("held deposit").map(drop)
     }
 
     /// What is kept of a device's secrets; none of them is opened.
