@@ -128,16 +128,6 @@ impl Line {
         self.route.as_ref().map_or("unknown", MatchedPath::as_str)
     }
 
-    /// Counts the request. Routes are few; what clients choose is no label.
-    fn count(&self, status: u16) {
-        let route = self
-            .route
-            .as_ref()
-            .map_or_else(|| "unknown".into(), |route| route.as_str().to_owned());
-        metrics::histogram!("russet_request_seconds", "route" => route.clone()).record(self.started.elapsed());
-        metrics::counter!("russet_requests_total", "route" => route, "status" => status.to_string()).increment(1);
-    }
-
     fn write(&mut self, response: &Response) {
         self.answered = true;
         let status = response.status().as_u16();
@@ -149,7 +139,6 @@ impl Line {
         let client = self.client.map(tracing::field::display);
         let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (method, route) = (self.method.as_str(), self.route());
-        self.count(status);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(

@@ -22,6 +22,7 @@ mod body;
 mod boundary;
 mod connection;
 mod context;
+mod counted;
 mod device;
 mod enroll;
 mod failure;
@@ -37,6 +38,7 @@ mod tls;
 
 pub use api::{Api, admin_router, device_router, router};
 pub use boundary::boundary;
+pub use counted::counted;
 pub use peer::Peer;
 pub use serve::{BindError, ConnectionLimits, Drained, Server, ServerSettings, Transport};
 pub use settings::{AddressRange, HttpSettings, ProxySettings};

@@ -12,7 +12,9 @@ use axum::routing::Route;
 use jiff::Timestamp;
 use russet_engine::Engine;
 use russet_hooks::HookSet;
-use russet_http::{Api, BindError, Drained, ServerSettings, Tls, Transport, admin_router, boundary, device_router};
+use russet_http::{
+    Api, BindError, Drained, ServerSettings, Tls, Transport, admin_router, boundary, counted, device_router,
+};
 use russet_plugin_host::{PluginEngine, PluginHost, PluginManager};
 use russet_store::Store;
 use tokio::net::TcpListener;
@@ -188,8 +190,12 @@ impl ServerBuilder {
         };
         let stop = CancellationToken::new();
         metrics::serve(&renewal.config.metrics, &engine, &stop).await?;
+        let mut routes = boundary(routes);
+        if renewal.config.metrics.listen.is_some() {
+            routes = counted(routes);
+        }
         let background = Background::start(&engine, &plugins, renewal, retention);
-        let serving = tokio::spawn(listener.serve(boundary(routes), stop.clone()));
+        let serving = tokio::spawn(listener.serve(routes, stop.clone()));
         tracing::info!(
             address = %bound,
             url = %public_url,

@@ -16,6 +16,7 @@ mod first_light;
 mod gate;
 mod hot_swap;
 mod languages;
+mod metrics;
 mod nodes;
 mod people;
 mod push;

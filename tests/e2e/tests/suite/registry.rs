@@ -95,7 +95,7 @@ fn signed_plugin() -> (tempfile::TempDir, String) {
     (folder, key["public_key"].as_str().unwrap().to_owned())
 }
 
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
