@@ -9,6 +9,7 @@ use serde::Serialize;
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{Parser, Payload, Validator};
 
+use crate::contract::Contracts;
 use crate::manifest::{CAPABILITIES, Manifest, ManifestError, component_digest};
 
 /// The largest component in bytes: Python's are 18 MB.
@@ -16,8 +17,6 @@ pub const MAX_COMPONENT: usize = 64 << 20;
 
 /// The package of the contract.
 const PACKAGE: &str = "russet:plugin/";
-/// The version of the contract that this host speaks. It runs plugins of the same minor version.
-const CONTRACT: (u64, u64) = (0, 1);
 /// The interface that needs no grant.
 const CONTEXT: &str = "context";
 
@@ -30,6 +29,8 @@ const WASI_VERSION: (u64, u64) = (0, 2);
 pub struct Inspection {
     /// Its manifest.
     pub manifest: Manifest,
+    /// The version of the contract that it was built against.
+    pub contract: Version,
     /// The SHA-256 of the file, in hexadecimal.
     pub digest: String,
     /// The size of the file in bytes.
@@ -72,8 +73,16 @@ pub enum InspectError {
     #[error("the component imports what this server does not offer: {}", .0.join(", "))]
     UnknownImports(Vec<String>),
     /// It speaks another version of the contract.
-    #[error("the component is built for {0}, this server speaks russet:plugin@0.1; rebuild it with the matching SDK")]
-    Contract(String),
+    #[error("the component is built for {found}, this server speaks {served}; rebuild it with the matching SDK")]
+    Contract {
+        /// What it speaks.
+        found: String,
+        /// What the server speaks.
+        served: Contracts,
+    },
+    /// It speaks two versions of the contract at once.
+    #[error("the component mixes russet:plugin@{0} and russet:plugin@{1}; a plugin speaks one version")]
+    MixedContracts(Version, Version),
     /// It imports a capability that its manifest does not ask for.
     #[error(
         "the component imports {}, which its manifest does not ask for; add it to `capabilities` in plugin.toml",
@@ -96,11 +105,20 @@ pub enum InspectError {
 ///
 /// See [`InspectError`].
 pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
+    inspect_for(component, &Contracts::default())
+}
+
+/// The same, for a host that serves these versions of the contract.
+///
+/// # Errors
+///
+/// See [`InspectError`].
+pub fn inspect_for(component: &[u8], contracts: &Contracts) -> Result<Inspection, InspectError> {
     if component.len() > MAX_COMPONENT {
         return Err(InspectError::TooLarge { size: component.len() });
     }
     let manifest = Manifest::read(component)?;
-    let surface = Surface::read(component)?;
+    let surface = Surface::read(component, contracts)?;
 
     let not_asked: Vec<String> = surface
         .capabilities
@@ -119,6 +137,10 @@ pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
         return Err(InspectError::Hooks { hook, problem });
     }
     Ok(Inspection {
+        contract: surface.contract.ok_or_else(|| InspectError::Contract {
+            found: "no contract".to_owned(),
+            served: contracts.clone(),
+        })?,
         digest: component_digest(component),
         size: component.len(),
         unused: manifest
@@ -137,6 +159,7 @@ pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
 /// What a component has to do with the outside.
 #[derive(Default)]
 struct Surface {
+    contract: Option<Version>,
     capabilities: BTreeSet<String>,
     reads: BTreeSet<String>,
     wasi: BTreeSet<String>,
@@ -144,7 +167,7 @@ struct Surface {
 }
 
 impl Surface {
-    fn read(component: &[u8]) -> Result<Self, InspectError> {
+    fn read(component: &[u8], contracts: &Contracts) -> Result<Self, InspectError> {
         let invalid = |error: wasmparser::BinaryReaderError| InspectError::Invalid(error.message().to_owned());
         let types = Validator::new().validate_all(component).map_err(invalid)?;
         let mut surface = Self::default();
@@ -159,7 +182,7 @@ impl Surface {
                 }
                 continue;
             }
-            let Some(interface) = interface_of(&name)? else {
+            let Some(interface) = surface.interface_of(&name, contracts)? else {
                 unknown.push(name);
                 continue;
             };
@@ -199,7 +222,7 @@ impl Surface {
         }
         for name in export_names(component)? {
             // Exports that the host does not know are left alone: some toolchains add their own.
-            let Some(interface) = interface_of(&name)? else {
+            let Some(interface) = surface.interface_of(&name, contracts)? else {
                 continue;
             };
             surface
@@ -208,16 +231,30 @@ impl Surface {
         }
         Ok(surface)
     }
-}
 
-/// The interface of the contract that a name stands for; absent if it is none. An error if it is of another version.
-fn interface_of(name: &str) -> Result<Option<&str>, InspectError> {
-    let Some((interface, version)) = name.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')) else {
-        return Ok(None);
-    };
-    match Version::parse(version) {
-        Ok(version) if (version.major, version.minor) == CONTRACT => Ok(Some(interface)),
-        _ => Err(InspectError::Contract(format!("russet:plugin@{version}"))),
+    /// The interface of the contract that a name stands for; absent if it is none. An error if it is of a version that is
+    /// not served, or not of the version of the others.
+    fn interface_of<'a>(&mut self, name: &'a str, contracts: &Contracts) -> Result<Option<&'a str>, InspectError> {
+        let Some((interface, version)) = name.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')) else {
+            return Ok(None);
+        };
+        let version = match Version::parse(version) {
+            Ok(version) if contracts.serves(&version) => version,
+            _ => {
+                return Err(InspectError::Contract {
+                    found: format!("russet:plugin@{version}"),
+                    served: contracts.clone(),
+                });
+            }
+        };
+        match &self.contract {
+            Some(known) if (known.major, known.minor) != (version.major, version.minor) => {
+                return Err(InspectError::MixedContracts(known.clone(), version));
+            }
+            Some(known) if *known >= version => {}
+            _ => self.contract = Some(version),
+        }
+        Ok(Some(interface))
     }
 }
 

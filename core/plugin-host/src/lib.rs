@@ -18,6 +18,7 @@ mod bindings;
 mod capabilities;
 mod checks;
 mod context;
+mod contract;
 mod engine;
 mod exports;
 mod fault;
@@ -46,10 +47,11 @@ pub use capabilities::{
     Connections, HttpAuthentication, HttpConfigError, HttpConnection, HttpConnections, LdapConfigError, LdapConnection,
     LdapConnections, NameResolver, SystemResolver, TrustError,
 };
+pub use contract::{Contract, Contracts, Deprecation, ServedContract};
 pub use engine::{EngineConfig, EngineError, PluginEngine};
 pub use grants::{ConnectionGrants, GrantError, Grants, LimitGrants, MissingGrant};
 pub use host::{ActivePlugin, PluginHost, UnusablePlugin};
-pub use inspect::{InspectError, Inspection, MAX_COMPONENT, inspect};
+pub use inspect::{InspectError, Inspection, MAX_COMPONENT, inspect, inspect_for};
 /// A network of addresses that an HTTP connection may go to although it is not public.
 pub use ipnet::IpNet;
 pub use limits::Limits;

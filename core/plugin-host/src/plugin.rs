@@ -8,6 +8,7 @@ use russet_hooks::{
     Answers, Ask, Blame, CommandHook, DecisionRecord, DirectoryHook, EscrowHook, FaultKind, GateHook, Hook, HookInput,
     HookKind, HookSetBuilder, Implementor, ObserverHook, PlannerHook, PluginFault, ScheduledHook, Scope, TemplateHook,
 };
+use semver::Version;
 use serde_json::Value;
 
 use crate::capabilities::Connections;
@@ -94,6 +95,7 @@ fn known(names: &[String]) -> String {
 #[derive(Clone, Debug)]
 pub struct LoadedPlugin {
     shared: Arc<Prepared>,
+    contract: Version,
     gate: Option<Implementor<GateHook>>,
     directory: Option<Implementor<DirectoryHook>>,
     escrow: Option<Implementor<EscrowHook>>,
@@ -124,7 +126,11 @@ impl LoadedPlugin {
                 .map_err(|_| LoadError::Compile("the inspection panicked".to_owned()))??
         };
         let Inspection {
-            manifest, digest, wasi, ..
+            manifest,
+            contract,
+            digest,
+            wasi,
+            ..
         } = inspection;
         let grants = source.grants.effective(&manifest)?;
         let (ldap, http) = granted_connections(&grants, connections)?;
@@ -169,10 +175,10 @@ impl LoadedPlugin {
             compiled,
         };
         prepared.probe().await.map_err(LoadError::Probe)?;
-        Ok(Self::with_services(Arc::new(prepared)))
+        Ok(Self::with_services(Arc::new(prepared), contract))
     }
 
-    fn with_services(shared: Arc<Prepared>) -> Self {
+    fn with_services(shared: Arc<Prepared>, contract: Version) -> Self {
         let limits = shared.context.limits.call_limits();
         let name = shared.context.name.as_ref();
         let revision = shared.revision.as_str();
@@ -194,6 +200,7 @@ impl LoadedPlugin {
             planner: service!(planner),
             observer: service!(observer),
             scheduled: service!(scheduled),
+            contract,
             shared,
         }
     }
@@ -206,6 +213,11 @@ impl LoadedPlugin {
     /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.shared.manifest
+    }
+
+    /// The version of the contract that it was built against.
+    pub fn contract(&self) -> &Version {
+        &self.contract
     }
 
     /// The digest of the revision: of component, settings and grants.

@@ -252,7 +252,7 @@ async fn a_plugin_for_a_later_patch_of_the_contract_runs_and_one_for_another_min
     let component = template_component_for("0.2.0", "", "unreachable", RENDERED);
     assert!(matches!(
         load_handmade(component).await,
-        Err(LoadError::Inspect(InspectError::Contract(_)))
+        Err(LoadError::Inspect(InspectError::Contract { .. }))
     ));
 }
 

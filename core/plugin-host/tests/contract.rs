@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use common::questions::{Question, set, silent_connections};
 use common::{engine, scope, template_component_for, with_manifest};
-use russet_hooks::{FaultKind, HookKind, HookSet};
+use russet_hooks::{FaultKind, HookKind, HookSet, HookSource};
 use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{
-    CAPABILITIES, ConnectionGrants, Grants, InspectError, Limits, LoadError, LoadedPlugin, Manifest, PluginSource,
-    inspect,
+    CAPABILITIES, ConnectionGrants, Connections, Contracts, Deprecation, Grants, InspectError, InstallRequest, Limits,
+    LoadError, LoadedPlugin, Manifest, MemoryRevisions, PluginHost, PluginManager, PluginSource, ServedContract,
+    inspect, inspect_for,
 };
 use serde_json::{Value, json};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
@@ -140,6 +141,90 @@ async fn another_minor_version_of_the_contract_is_refused_by_its_number() {
         error.contains("russet:plugin@0.2.0") && error.contains("this server speaks russet:plugin@0.1"),
         "{error}"
     );
+}
+
+/// A table of versions as a later release has it: 0.1 is replaced by 0.2.
+fn later() -> Contracts {
+    let deprecated = Deprecation {
+        since: "0.9.0".parse().unwrap(),
+        removed_in: Some("0.12.0".parse().unwrap()),
+    };
+    Contracts::new([
+        ServedContract {
+            version: (0, 1),
+            deprecated: Some(deprecated),
+        },
+        ServedContract {
+            version: (0, 2),
+            deprecated: None,
+        },
+    ])
+}
+
+#[test]
+fn a_component_says_which_version_it_speaks() {
+    let speaking = |version: &str| template_component_for(version, "", "unreachable", common::RENDERED);
+    let inspected = inspect(&speaking("0.1.3")).unwrap();
+    assert_eq!(inspected.contract.to_string(), "0.1.3");
+    assert_eq!(Contracts::default().of(&inspected.contract).deprecated, None);
+    let known = later().of(&inspected.contract);
+    assert_eq!(
+        known.warning().unwrap(),
+        "it is built for russet:plugin@0.1.3, which is deprecated since russet 0.9.0, not served from russet 0.12.0 on; \
+         rebuild it with the current SDK"
+    );
+    let newer = inspect_for(&speaking("0.2.0"), &later()).unwrap();
+    assert_eq!(later().of(&newer.contract).warning(), None);
+    let error = inspect_for(&speaking("0.3.0"), &later()).unwrap_err().to_string();
+    assert!(
+        error.contains("built for russet:plugin@0.3.0, this server speaks russet:plugin@0.1 and russet:plugin@0.2"),
+        "{error}"
+    );
+    // One plugin speaks one version.
+    let mixed = wat::parse_str(
+        r#"(component (import "russet:plugin/log@0.1.0" (instance)) (import "russet:plugin/clock@0.2.0" (instance)))"#,
+    );
+    let manifest = json!({"name": "mixed", "version": "0.1.0", "hooks": ["observer"], "events": ["*"]});
+    let mixed = inspect_for(&with_manifest(&mixed.unwrap(), &manifest), &later());
+    assert!(matches!(mixed, Err(InspectError::MixedContracts(..))), "{mixed:?}");
+}
+
+#[tokio::test]
+async fn a_plugin_for_a_version_that_was_replaced_runs_and_is_marked() {
+    let manager = |contracts: Contracts| {
+        PluginManager::new(
+            engine(),
+            Arc::new(PluginHost::new()),
+            Arc::new(MemoryRevisions::new(["default"])),
+            Connections::default(),
+            Ports::memory(),
+            Limits::default(),
+        )
+        .with_trust(russet_plugin_host::package::Trust::unsigned())
+        .with_contracts(contracts)
+    };
+    for (contracts, since) in [(Contracts::default(), None), (later(), Some("0.9.0"))] {
+        let manager = manager(contracts);
+        let component = common::artifact("smallest-gate");
+        let request = InstallRequest {
+            grants: Some(Grants::all_asked(&Manifest::read(&component).unwrap())),
+            component: Some(component),
+            settings: Some(json!({"prefix": "C02"})),
+            ..InstallRequest::default()
+        };
+        let report = manager.install("default", request).await.unwrap();
+        let warned = report
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("is deprecated since russet 0.9.0"));
+        assert_eq!(warned, since.is_some(), "{:?}", report.warnings);
+        let listed = json!(manager.list("default").await.unwrap());
+        assert_eq!(listed[0]["state"], "active");
+        assert_eq!(listed[0]["contract"]["version"], "0.1.0");
+        assert_eq!(listed[0]["contract"]["deprecated"]["since"], json!(since), "{listed}");
+        let asked = Question::Gate.ask(&manager.host().pin("default"), &scope()).await;
+        assert_eq!(asked.record.fault, None);
+    }
 }
 
 /// A component that is made of nothing but the types of the contract: it imports every function and exports every hook.

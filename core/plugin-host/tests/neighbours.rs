@@ -10,10 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::questions::{Question, load, set, silent_ports, template};
-use common::{RENDERED, engine, scope, template_component, with_manifest};
-use russet_hooks::{Ask, FaultKind};
+use common::{
+    RENDERED, SilentDirectory, artifact, engine, engine_for, hostile_grants, label, mode, scope, template_component,
+    verdict, with_manifest,
+};
+use russet_hooks::{Ask, FaultKind, HookSource};
+use russet_plugin_host::package::Trust;
 use russet_plugin_host::ports::Ports;
-use russet_plugin_host::{Connections, Grants, Limits, LoadError, LoadedPlugin, PluginEngine, PluginSource};
+use russet_plugin_host::{
+    Connections, Grants, InstallRequest, Limits, LoadError, LoadedPlugin, MemoryRevisions, PluginEngine, PluginHost,
+    PluginManager, PluginSource,
+};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -163,6 +170,58 @@ async fn a_flood_of_log_lines_is_cut_and_the_call_answered() {
     let plugin = load(&engine(), "log-flood", patient(), &Ports::memory()).await.unwrap();
     let asked = Question::Gate.ask(&set(&plugin), &scope()).await;
     assert!(asked.answered, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_tenant_whose_calls_all_hang_leaves_places_for_the_others() {
+    // Four places: three are a tenant's share.
+    let engine = engine_for(4);
+    let directory = SilentDirectory::start();
+    let limits = Limits {
+        wall_ms: 20_000,
+        ..Limits::default()
+    };
+    let manager = PluginManager::new(
+        engine.clone(),
+        Arc::new(PluginHost::new()),
+        Arc::new(MemoryRevisions::new(["greedy", "modest"])),
+        directory.connections(),
+        Ports::memory(),
+        limits,
+    )
+    .with_trust(Trust::unsigned());
+    for (tenant, settings) in [
+        ("greedy", mode("slow-ldap")),
+        ("modest", json!({"mode": "label", "label": "here"})),
+    ] {
+        let request = InstallRequest {
+            component: Some(artifact("hostile")),
+            settings: Some(settings),
+            grants: Some(hostile_grants()),
+            ..InstallRequest::default()
+        };
+        manager.install(tenant, request).await.unwrap();
+    }
+
+    let (greedy, modest) = (manager.host().pin("greedy"), manager.host().pin("modest"));
+    let mut hanging = JoinSet::new();
+    for _ in 0..12 {
+        let greedy = Arc::clone(&greedy);
+        hanging.spawn(async move { verdict(&greedy).await });
+    }
+    let free = |places: usize| format!("{engine:?}").contains(&format!("free: {places},"));
+    while !free(1) {
+        tokio::task::yield_now().await;
+        assert!(
+            hanging.try_join_next().is_none(),
+            "a call ended before its share was full"
+        );
+    }
+    for _ in 0..20 {
+        assert_eq!(verdict(&modest).await.unwrap(), label("here"));
+    }
+    // Nothing ended meanwhile: what the other tenant got was never the greedy one's.
+    assert!(hanging.try_join_next().is_none() && free(1));
 }
 
 /// Ten thousand lines are as many host calls.

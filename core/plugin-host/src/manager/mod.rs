@@ -30,7 +30,7 @@ use crate::rollout::BreakerSettings;
 use crate::rollout::lane::Lane;
 use crate::rollout::seat::{Member, Trip};
 use crate::rollout::tally::Tally;
-use crate::{Connections, Limits, PluginEngine, PluginHost, RevisionStore, RevisionStoreError};
+use crate::{Connections, Contracts, Limits, PluginEngine, PluginHost, RevisionStore, RevisionStoreError};
 
 /// How many components may be uploaded at once: each is held in memory.
 const UPLOADS: usize = 4;
@@ -48,6 +48,7 @@ pub struct PluginManager {
     ports: Ports,
     limits: Limits,
     trust: Trust,
+    contracts: Contracts,
     breaker: BreakerSettings,
     node: NodeIdentity,
     lane: Lane,
@@ -113,6 +114,7 @@ impl PluginManager {
             ports,
             limits,
             trust: Trust::default(),
+            contracts: Contracts::default(),
             breaker: BreakerSettings::default(),
             node: NodeIdentity {
                 id: Uuid::new_v4(),
@@ -134,6 +136,13 @@ impl PluginManager {
     #[must_use]
     pub fn with_trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// Sets which versions of the contract are on their way out; as this build has it, until this is called.
+    #[must_use]
+    pub fn with_contracts(mut self, contracts: Contracts) -> Self {
+        self.contracts = contracts;
         self
     }
 

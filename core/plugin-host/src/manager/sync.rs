@@ -66,7 +66,10 @@ impl PluginManager {
             let (tenant, current) = loaded?;
             for (_, seat) in &current.seats {
                 match seat {
-                    Seated::Usable(_) => report.loaded += 1,
+                    Seated::Usable(seat) => {
+                        report.loaded += 1;
+                        self.note_contract(&tenant, seat.active.plugin());
+                    }
                     Seated::Unusable(plugin) => report.failures.push(LoadFailure {
                         tenant: tenant.clone(),
                         plugin: plugin.name.clone(),
@@ -76,6 +79,18 @@ impl PluginManager {
             }
         }
         Ok(report)
+    }
+
+    /// Names a plugin in the log that has to be rebuilt before the server stops to serve its contract.
+    fn note_contract(&self, tenant: &str, plugin: &LoadedPlugin) {
+        if let Some(warning) = self.contracts.of(plugin.contract()).warning() {
+            tracing::warn!(
+                plugin.name = plugin.name(),
+                tenant.name = tenant,
+                warning,
+                "a plugin is built for a contract that is on its way out"
+            );
+        }
     }
 
     /// Catches up with the store if it is ahead, as it is after another node changed something. Returns whether it was.

@@ -12,7 +12,10 @@ use super::install::{base, was_used};
 use super::{Current, PluginManager};
 use crate::host::Seated;
 use crate::rollout::{RolloutPhase, StoredRollout};
-use crate::{Grants, Manifest, MissingGrant, RevisionState, RevisionStoreError, StoredPlugin, StoredRevision};
+use crate::{
+    Contract, Contracts, Grants, Manifest, MissingGrant, RevisionState, RevisionStoreError, StoredPlugin,
+    StoredRevision,
+};
 
 /// Whether a plugin answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,6 +52,9 @@ pub struct PluginStatus {
     pub digest: String,
     /// The digest of the revision that answers, as decision records name it.
     pub revision: Option<String>,
+    /// The version of the contract that it was built against, and whether that is on its way out; absent while it is not
+    /// loaded on this node.
+    pub contract: Option<Contract>,
     /// What it is for.
     pub description: String,
     /// The hooks that it implements.
@@ -177,8 +183,19 @@ impl PluginManager {
         let warm = self.store.active(tenant).await?.warm;
         let current = self.tenant(tenant).current.load_full();
         let warm = warm.iter().find(|warm| warm.plugin == plugin.name);
-        Ok(status(plugin, &revisions, &current, rollout.as_ref(), warm))
+        let mut status = status(plugin, &revisions, &current, rollout.as_ref(), warm);
+        if let Some(status) = &mut status {
+            status.contract = spoken(&current, &revisions, &self.contracts);
+        }
+        Ok(status)
     }
+}
+
+/// What the active revision speaks.
+fn spoken(current: &Current, revisions: &[StoredRevision], contracts: &Contracts) -> Option<Contract> {
+    let active = revisions.iter().find(|known| known.state == RevisionState::Active)?;
+    let member = current.members.get(&active.id)?;
+    Some(contracts.of(member.plugin().contract()))
 }
 
 /// Absent if the plugin has no revision.
@@ -229,6 +246,7 @@ fn status(
         version: shown.version.clone(),
         digest: shown.digest.clone(),
         revision,
+        contract: None,
         description: manifest
             .as_ref()
             .map(|manifest| manifest.description.clone())

@@ -25,9 +25,14 @@ pub fn artifact(name: &str) -> Vec<u8> {
 
 /// An engine whose cache is shared by all tests, so that a component is compiled once.
 pub fn engine() -> PluginEngine {
+    engine_for(16)
+}
+
+/// The same, with places for so many calls at once.
+pub fn engine_for(concurrent_calls: u32) -> PluginEngine {
     PluginEngine::new(&EngineConfig {
         cache_dir: Some(std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache")),
-        concurrent_calls: 16,
+        concurrent_calls,
         ..EngineConfig::default()
     })
     .unwrap()

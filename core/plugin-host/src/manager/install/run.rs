@@ -1,0 +1,231 @@
+//! How an installation goes: compiled off the request path, started once, stored, put into use or compared.
+
+use std::sync::Arc;
+
+use super::candidate::{Candidate, base, inspected};
+use super::{GrantRequest, InstallError, InstallReport, InstallRequest, InstalledState, Staging};
+use crate::manager::{PluginManager, Tenant};
+use crate::revisions::{Activation, Actor, NewRevision, RevisionState};
+use crate::rollout::NewRollout;
+use crate::{Grants, LoadError, LoadedPlugin, Manifest, PluginSource, RevisionStoreError};
+
+impl PluginManager {
+    /// Installs: checks, compiles off the request path, starts once, stores, and makes the new generation current, or
+    /// starts to compare. A plugin that asks for more than it was granted is stored as pending and reported; what ran
+    /// before goes on. One that can not be compiled or started is noted as rejected.
+    ///
+    /// # Errors
+    ///
+    /// See [`InstallError`]. Whatever fails, the running generation stays. If the future is dropped half-way, the store
+    /// may be ahead of what runs; [`sync`](Self::sync) catches up.
+    pub async fn install(&self, tenant: &str, request: InstallRequest) -> Result<InstallReport, InstallError> {
+        let slot = self.tenant(tenant);
+        let _change = slot.change.lock().await;
+        self.install_in(&slot, request).await
+    }
+
+    async fn install_in(&self, slot: &Tenant, mut request: InstallRequest) -> Result<InstallReport, InstallError> {
+        let tenant = &*slot.name;
+        let (position, force) = (request.position, request.force);
+        let (staging, actor) = (std::mem::take(&mut request.staging), request.actor.clone());
+        let candidate = self.candidate(tenant, request).await?;
+        let name = candidate.inspection.manifest.name.clone();
+        if matches!(staging, Staging::Compare(_)) && !candidate.has_active {
+            return Err(InstallError::NothingActive(name));
+        }
+        let mut report = candidate.report(&self.contracts);
+        let mut loaded = None;
+        match candidate.grants.effective(&candidate.inspection.manifest) {
+            Err(error) => report.missing = error.missing,
+            Ok(_) => match self.load(tenant, &candidate).await {
+                Ok(plugin) => loaded = Some(plugin),
+                Err(error) => {
+                    self.note_rejected(tenant, candidate, &error, &actor).await;
+                    return Err(error.into());
+                }
+            },
+        }
+        let revision = loaded.as_ref().map(|plugin| plugin.revision().to_owned());
+        let again = revision
+            .as_ref()
+            .is_some_and(|revision| candidate.quarantined.contains(revision));
+        if again && !force && staging != Staging::Keep {
+            return Err(InstallError::Quarantined(name));
+        }
+        report.revision.clone_from(&revision);
+        let id = self
+            .store
+            .insert(tenant, candidate.into_revision(revision, &actor)?)
+            .await?;
+        if let Some(position) = position {
+            self.store.set_position(tenant, &name, position).await?;
+        }
+        if loaded.is_some() {
+            report.state = self.stage(tenant, id, staging, force, &actor).await?;
+        }
+        report.generation = self.refresh(slot, loaded.map(|plugin| (id, plugin))).await?;
+        tracing::info!(
+            plugin.name = name,
+            plugin.version = report.version,
+            plugin.digest = report.digest,
+            tenant.name = tenant,
+            generation = report.generation,
+            missing = report.missing.len(),
+            by = actor.name,
+            state = ?report.state,
+            "plugin revision installed"
+        );
+        Ok(report)
+    }
+
+    /// Grants more to the revision that waits for it, and puts it into use once nothing is missing; without one, more to
+    /// what runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`install`](Self::install).
+    pub async fn grant(
+        &self,
+        tenant: &str,
+        plugin: &str,
+        request: GrantRequest,
+    ) -> Result<InstallReport, InstallError> {
+        let slot = self.tenant(tenant);
+        let _change = slot.change.lock().await;
+        let revisions = self.store.revisions(tenant, plugin).await?;
+        let pending = revisions
+            .iter()
+            .find(|revision| revision.state == RevisionState::Pending);
+        let base = pending.or_else(|| base(&revisions));
+        let base = base.ok_or_else(|| InstallError::NoComponent(plugin.to_owned()))?;
+        let as_json = |error: serde_json::Error| RevisionStoreError::Failed(Box::new(error));
+        let mut grants: Grants = serde_json::from_value(base.grants.clone()).map_err(as_json)?;
+        if request.all_asked {
+            let manifest: Manifest = serde_json::from_value(base.manifest.clone()).map_err(as_json)?;
+            grants.capabilities.extend(manifest.capabilities);
+        }
+        grants.capabilities.extend(request.grants.capabilities);
+        grants.connections.ldap.extend(request.grants.connections.ldap);
+        grants.connections.http.extend(request.grants.connections.http);
+        grants.limits.extend(request.grants.limits);
+        let staging = if request.keep { Staging::Keep } else { Staging::Activate };
+        let Some(pending) = pending else {
+            let request = InstallRequest {
+                plugin: Some(plugin.to_owned()),
+                grants: Some(grants),
+                staging,
+                actor: request.actor,
+                ..InstallRequest::default()
+            };
+            return self.install_in(&slot, request).await;
+        };
+
+        let (component, inspection) = inspected(self.store.component(tenant, &pending.digest).await?.into()).await?;
+        let candidate = Candidate::new(
+            component,
+            inspection,
+            pending.settings.clone(),
+            grants,
+            None,
+            &revisions,
+        );
+        let mut report = candidate.report(&self.contracts);
+        let mut loaded = None;
+        match candidate.grants.effective(&candidate.inspection.manifest) {
+            Err(error) => report.missing = error.missing,
+            Ok(_) => loaded = Some(self.load(tenant, &candidate).await?),
+        }
+        let revision = loaded.as_ref().map(|plugin| plugin.revision().to_owned());
+        report.revision.clone_from(&revision);
+        let grants = serde_json::to_value(&candidate.grants).map_err(as_json)?;
+        self.store
+            .grant(tenant, pending.id, grants, revision, request.actor.clone())
+            .await?;
+        if loaded.is_some() {
+            report.state = self.stage(tenant, pending.id, staging, false, &request.actor).await?;
+        }
+        report.generation = self.refresh(&slot, loaded.map(|plugin| (pending.id, plugin))).await?;
+        Ok(report)
+    }
+
+    /// Does with a stored revision what is wanted of it.
+    async fn stage(
+        &self,
+        tenant: &str,
+        revision: i64,
+        staging: Staging,
+        force: bool,
+        actor: &Actor,
+    ) -> Result<InstalledState, InstallError> {
+        match staging {
+            Staging::Keep => Ok(InstalledState::Ready),
+            Staging::Activate => {
+                let activation = Activation {
+                    revision,
+                    actor: actor.clone(),
+                    force,
+                    watch: None,
+                };
+                self.store.activate(tenant, activation).await?;
+                Ok(InstalledState::Active)
+            }
+            Staging::Compare(rollout) => {
+                let state = if rollout.permille == 0 {
+                    InstalledState::Shadow
+                } else {
+                    InstalledState::Canary
+                };
+                let rollout = NewRollout {
+                    revision,
+                    permille: rollout.permille,
+                    gates: rollout.gates.unwrap_or_default(),
+                    automatic: rollout.automatic,
+                    force,
+                    actor: actor.clone(),
+                };
+                self.store.start_rollout(tenant, rollout).await?;
+                Ok(state)
+            }
+        }
+    }
+
+    async fn load(&self, tenant: &str, candidate: &Candidate) -> Result<LoadedPlugin, LoadError> {
+        let source = PluginSource {
+            tenant: tenant.into(),
+            component: Arc::clone(&candidate.component),
+            settings: Some(candidate.settings.clone()),
+            grants: candidate.grants.clone(),
+            limits: self.limits.clone(),
+        };
+        let connections = self.connections.of_tenant(tenant);
+        LoadedPlugin::load(&self.engine, &connections, &self.ports, source).await
+    }
+
+    /// Keeps what is known of a revision that can not be used, without its component.
+    async fn note_rejected(&self, tenant: &str, candidate: Candidate, error: &LoadError, actor: &Actor) {
+        let steps = match error {
+            LoadError::Compile(_) => vec![RevisionState::Verified, RevisionState::Rejected],
+            LoadError::Probe(_) => vec![
+                RevisionState::Verified,
+                RevisionState::Compiled,
+                RevisionState::Rejected,
+            ],
+            _ => return,
+        };
+        let actor = Actor::new(&actor.name).because(error.to_string());
+        let noted = match candidate.into_revision(None, &actor) {
+            Ok(revision) => {
+                let revision = NewRevision {
+                    component: None,
+                    steps,
+                    ..revision
+                };
+                self.store.insert(tenant, revision).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(tenant.name = tenant, error = %error, "a rejected revision could not be noted");
+        }
+    }
+}
