@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::{SignedDuration, Timestamp};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use russet_engine::Engine;
+use russet_engine::{Engine, EngineError};
 use russet_http::{AddressRange, BindError, ConnectionLimits, Server, ServerSettings, Transport};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,9 @@ const BUCKETS: [f64; 12] = [
 
 /// How often what was measured is folded together, so that it does not grow where nobody asks.
 const UPKEEP: Duration = Duration::from_secs(10);
+
+/// How long ago a node may have reported to count as one that runs.
+const LATELY: Duration = Duration::from_secs(30);
 
 /// How many clients may ask at once. One monitoring asks now and then.
 const CONNECTIONS: usize = 32;
@@ -101,6 +104,32 @@ fn describe() {
         "russet_push_certificate_days",
         "Whole days until a push certificate ends, by tenant and topic."
     );
+    describe_gauge!(
+        "russet_database_up",
+        "1 if the database answered this question, 0 if not."
+    );
+    describe_gauge!("russet_nodes", "Servers on this database that reported lately.");
+    describe_gauge!("russet_pushes_due", "Pushes that are due and not on their way.");
+    describe_gauge!(
+        "russet_push_delay_seconds",
+        "How long the longest waiting of them is due."
+    );
+    describe_gauge!(
+        "russet_commands_stuck",
+        "Commands that a device never answers, once for each device."
+    );
+    describe_gauge!("russet_commands_held", "Commands that wait for an approval.");
+    describe_gauge!("russet_events_waiting", "Events that observers have still to take.");
+    describe_gauge!("russet_events_parked", "Events that were given up.");
+    describe_gauge!("russet_schedules_parked", "Scheduled work that was given up.");
+    describe_gauge!(
+        "russet_plugins_halted",
+        "Plugins in quarantine without a revision to go back to."
+    );
+    describe_gauge!(
+        "russet_decisions_unchained",
+        "Decisions that have not joined their chain."
+    );
 }
 
 struct Shown {
@@ -108,20 +137,41 @@ struct Shown {
     engine: Engine,
 }
 
+/// Takes over what the store knows.
+async fn read(engine: &Engine, now: Timestamp) -> Result<(), EngineError> {
+    let figures = engine.store().figures(now).await?;
+    let delay = figures.push_due_since.map(|since| now.duration_since(since));
+    for (name, figure) in [
+        ("russet_pushes_due", figures.pushes_due as f64),
+        (
+            "russet_push_delay_seconds",
+            delay.map_or(0.0, |delay| delay.as_secs_f64()),
+        ),
+        ("russet_commands_stuck", figures.stuck_entries as f64),
+        ("russet_commands_held", figures.held_commands as f64),
+        ("russet_events_waiting", figures.events_waiting as f64),
+        ("russet_events_parked", figures.events_parked as f64),
+        ("russet_schedules_parked", figures.schedules_parked as f64),
+        ("russet_plugins_halted", figures.plugins_halted as f64),
+        ("russet_decisions_unchained", figures.decisions_unchained as f64),
+    ] {
+        metrics::gauge!(name).set(figure);
+    }
+    let nodes = engine.store().nodes(LATELY, now).await?;
+    metrics::gauge!("russet_nodes").set(nodes.len() as f64);
+    for certificate in engine.ending_push_certificates(SignedDuration::MAX, now).await? {
+        let labels = [("tenant", certificate.tenant), ("topic", certificate.topic)];
+        metrics::gauge!("russet_push_certificate_days", &labels).set(certificate.days_left as f64);
+    }
+    Ok(())
+}
+
 async fn show(State(shown): State<Arc<Shown>>) -> Response {
     // What is read here changes slowly, and nobody has to write it while nobody asks.
-    match shown
-        .engine
-        .ending_push_certificates(SignedDuration::MAX, Timestamp::now())
-        .await
-    {
-        Ok(certificates) => {
-            for certificate in certificates {
-                let labels = [("tenant", certificate.tenant), ("topic", certificate.topic)];
-                metrics::gauge!("russet_push_certificate_days", &labels).set(certificate.days_left as f64);
-            }
-        }
-        Err(error) => tracing::warn!(error = %error, "the figures are shown without those of the store"),
+    let read = read(&shown.engine, Timestamp::now()).await;
+    metrics::gauge!("russet_database_up").set(if read.is_ok() { 1.0 } else { 0.0 });
+    if let Err(error) = read {
+        tracing::warn!(error = %error, "the figures of the store are shown as they were before");
     }
     let format = "text/plain; version=0.0.4; charset=utf-8";
     ([(CONTENT_TYPE, format)], shown.handle.render()).into_response()
