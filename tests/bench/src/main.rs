@@ -24,6 +24,7 @@ mod serving;
 mod start;
 mod stats;
 mod swap;
+mod tenfold;
 mod wire;
 
 use std::io::Write;
@@ -74,9 +75,18 @@ enum Subject {
     Sqlite,
     /// The same on PostgreSQL.
     Postgres,
+    /// What one of everything costs in statements, pages and bytes, and tenants over several databases: the figures of
+    /// core/docs/scale.md. Only if it is named.
+    Tenfold,
 }
 
 impl Subject {
+    /// All but the counts of another page, which say nothing of speed.
+    fn of_a_whole_run() -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.filter(|&subject| subject != Self::Tenfold).collect()
+    }
+
     async fn measure(self, scale: Scale) -> Result<Section, Failure> {
         match self {
             Self::Hooks => hooks::section(scale).await,
@@ -87,6 +97,7 @@ impl Subject {
             Self::Start => start::section(scale).await,
             Self::Sqlite => serving::sqlite(scale).await,
             Self::Postgres => serving::postgres(scale).await,
+            Self::Tenfold => tenfold::section(scale).await,
         }
     }
 }
@@ -111,8 +122,8 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let scale = Scale::new(arguments.quick);
     let subjects = match arguments.only.as_slice() {
-        [] => Subject::value_variants(),
-        chosen => chosen,
+        [] => Subject::of_a_whole_run(),
+        chosen => chosen.to_vec(),
     };
     if arguments.write && (arguments.quick || !arguments.only.is_empty()) {
         return Err("--write is for a whole run: leave --quick and --only out".into());

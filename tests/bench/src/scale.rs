@@ -91,4 +91,14 @@ impl Scale {
     pub(crate) fn api_swaps(self) -> usize {
         self.pick(50, 3)
     }
+
+    /// Devices in each database where costs are counted and extrapolated.
+    pub(crate) fn tenfold_devices(self) -> usize {
+        self.pick(100_000, 400)
+    }
+
+    /// How often each operation is made there.
+    pub(crate) fn tenfold_operations(self) -> usize {
+        self.pick(2_000, 40)
+    }
 }
