@@ -4,7 +4,10 @@
 //! that panics or is killed. A small shell script keeps watch over it: it starts the cluster, waits for the end of its
 //! standard input (which ends with the test process, however that ends), stops the cluster and deletes the folder.
 //!
-//! And a count of statements, for tests that say how many something takes.
+//! And a count of statements, for tests that say how many something takes, and a look at the tables from outside.
+
+mod inspect;
+mod steps;
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
@@ -13,6 +16,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+pub use inspect::Inspection;
+pub use steps::{migrate_to, steps};
 
 /// See [`statements`].
 pub(crate) static STATEMENTS: AtomicU64 = AtomicU64::new(0);
@@ -110,10 +116,8 @@ impl PostgresCluster {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("russet-pg-{}-{number}", std::process::id()));
         fs::create_dir(&folder)?;
-        let (mut owner, mut group) = (String::new(), String::new());
-        if output("id", &["-u"])? == "0" {
-            owner = output("id", &["-u", "nobody"])?;
-            group = output("id", &["-g", "nobody"])?;
+        let (owner, group) = owner()?.unwrap_or_default();
+        if !owner.is_empty() {
             chown(&folder, owner.parse().ok(), group.parse().ok())?;
         }
         fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
@@ -174,6 +178,48 @@ impl PostgresCluster {
         format!("postgres://russet@localhost/{name}?host={}", self.folder.display())
     }
 
+    /// The folder of the socket that it listens on, `.s.PGSQL.5432`.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Lets it crash and starts it again: every connection is cut, whatever it is at, and what was committed comes back from
+    /// the log. Returns when it takes connections again.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub fn crash_and_restart(&self) -> Result<(), ClusterError> {
+        let data = self.folder.join("data").display().to_string();
+        let log = self.folder.join("server.log").display().to_string();
+        let program = self.programs.join("pg_ctl").display().to_string();
+        let restart = ["-D", &data, "-l", &log, "-m", "immediate", "-w", "-t", "60", "restart"];
+        let mut command = match owner()? {
+            None => Command::new(&program),
+            Some((owner, group)) => {
+                let mut command = Command::new("setpriv");
+                let (owner, group) = (format!("--reuid={owner}"), format!("--regid={group}"));
+                command.args([&owner, &group, "--clear-groups", "--", &program]);
+                command
+            }
+        };
+        // Not to a pipe: the cluster would keep it open.
+        let status = command
+            .args(restart)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .status()?;
+        if status.success() {
+            Ok(())
+        } else {
+            let said = fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
+            Err(ClusterError::Failed(said))
+        }
+    }
+
     /// Runs a statement as the superuser; its rows, one a line, without decoration.
     ///
     /// # Errors
@@ -204,6 +250,17 @@ impl Drop for PostgresCluster {
     }
 }
 
+/// User and group that the programs run as where this process is root's, which they refuse.
+fn owner() -> Result<Option<(String, String)>, std::io::Error> {
+    if output("id", &["-u"])? != "0" {
+        return Ok(None);
+    }
+    Ok(Some((
+        output("id", &["-u", "nobody"])?,
+        output("id", &["-g", "nobody"])?,
+    )))
+}
+
 /// The folder of the newest installed server's programs.
 fn programs() -> Option<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
@@ -224,7 +281,7 @@ fn complete(folder: &Path) -> bool {
         .all(|program| folder.join(program).is_file())
 }
 
-fn output(program: &str, arguments: &[&str]) -> Result<String, ClusterError> {
+fn output(program: &str, arguments: &[&str]) -> Result<String, std::io::Error> {
     let output = Command::new(program).args(arguments).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -12,16 +12,17 @@ pub fn workspace() -> PathBuf {
         .expect("the checkout that these tests were built in is gone")
 }
 
-/// A program that the workspace builds: it lies beside the folder of the test executable.
+/// A program that the workspace builds: it lies beside the folder of the test executable, or beside a program that tests.
 ///
 /// # Panics
 /// When it was not built; the message says how to.
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the system does not tell where the test executable is");
-    let profile = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("a test executable lies in target/<profile>/deps");
+    let own = std::env::current_exe().expect("the system does not tell where the test executable is");
+    let beside = own.parent().expect("an executable lies in a folder");
+    let profile = match beside.file_name() {
+        Some(folder) if folder == "deps" => beside.parent().expect("target/<profile>/deps lies in target/<profile>"),
+        _ => beside,
+    };
     let program = profile.join(name);
     assert!(
         program.is_file(),
