@@ -45,7 +45,7 @@ pub mod testing;
 
 pub use capabilities::{
     Connections, HttpAuthentication, HttpConfigError, HttpConnection, HttpConnections, LdapConfigError, LdapConnection,
-    LdapConnections, NameResolver, SystemResolver, TrustError,
+    LdapConnections, NameResolver, NamedConnections, SystemResolver, TrustError,
 };
 pub use contract::{Contract, Contracts, Deprecation, ServedContract};
 pub use engine::{EngineConfig, EngineError, PluginEngine};

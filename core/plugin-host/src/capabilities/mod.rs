@@ -12,6 +12,7 @@ mod kv;
 mod ldap;
 mod link;
 mod log;
+mod named;
 mod random;
 mod secrets;
 mod settings;
@@ -27,6 +28,7 @@ pub use self::http::{
 };
 pub use self::ldap::{LdapConfigError, LdapConnection, LdapConnections};
 pub(crate) use self::log::{LogLines, one_line};
+pub use self::named::NamedConnections;
 pub use self::trust::TrustError;
 pub(crate) use self::wasi::Wasi;
 use crate::Grants;

@@ -1,6 +1,6 @@
 //! The configuration of a connection, checked before anything connects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::address::{NameResolver, SystemResolver};
 use super::client::HttpClient;
+use crate::capabilities::named::NamedConnections;
 use crate::capabilities::trust::{TrustError, client_config};
 use crate::ports::HttpPort;
 
@@ -117,19 +118,8 @@ pub enum HttpConfigError {
     Client(String),
 }
 
-/// A connection that is there, and whose it is.
-#[derive(Clone, Debug)]
-struct Named {
-    port: Arc<dyn HttpPort>,
-    tenants: Option<BTreeSet<String>>,
-}
-
-/// All connections of a server, by name.
-#[derive(Clone, Debug)]
-pub struct HttpConnections {
-    resolver: Arc<dyn NameResolver>,
-    by_name: BTreeMap<String, Named>,
-}
+/// All HTTP servers that plugins may be let at, by name, and who looks their addresses up.
+pub type HttpConnections = NamedConnections<dyn HttpPort, Arc<dyn NameResolver>>;
 
 impl Default for HttpConnections {
     fn default() -> Self {
@@ -145,10 +135,7 @@ impl HttpConnections {
 
     /// No connections; names are resolved by this.
     pub fn with_resolver(resolver: Arc<dyn NameResolver>) -> Self {
-        Self {
-            resolver,
-            by_name: BTreeMap::new(),
-        }
+        Self::made_with(resolver)
     }
 
     /// Adds one. Nothing connects before the first request.
@@ -159,36 +146,9 @@ impl HttpConnections {
     pub fn insert(&mut self, name: impl Into<String>, connection: HttpConnection) -> Result<(), HttpConfigError> {
         let name = name.into();
         let tenants = connection.tenants.clone();
-        let client = HttpClient::new(&name, connection, Arc::clone(&self.resolver))?;
-        let port: Arc<dyn HttpPort> = Arc::new(client);
-        self.by_name.insert(name, Named { port, tenants });
+        let client = HttpClient::new(&name, connection, Arc::clone(&self.means))?;
+        self.add(name, Arc::new(client), tenants);
         Ok(())
-    }
-
-    /// Adds something else that answers, for all tenants: for tests of plugins.
-    pub fn insert_port(&mut self, name: impl Into<String>, port: Arc<dyn HttpPort>) {
-        self.by_name.insert(name.into(), Named { port, tenants: None });
-    }
-
-    /// The connection of that name.
-    pub fn get(&self, name: &str) -> Option<&Arc<dyn HttpPort>> {
-        self.by_name.get(name).map(|named| &named.port)
-    }
-
-    /// Those that a tenant's plugins may use.
-    #[must_use]
-    pub fn of_tenant(&self, tenant: &str) -> Self {
-        let is_for = |named: &Named| named.tenants.as_ref().is_none_or(|tenants| tenants.contains(tenant));
-        let by_name = self.by_name.iter().filter(|(_, named)| is_for(named));
-        Self {
-            resolver: Arc::clone(&self.resolver),
-            by_name: by_name.map(|(name, named)| (name.clone(), named.clone())).collect(),
-        }
-    }
-
-    /// The names, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
     }
 }
 

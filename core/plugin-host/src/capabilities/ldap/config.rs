@@ -1,6 +1,6 @@
 //! The configuration of a connection, checked before anything connects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::client::LdapClient;
 use super::dn::Dn;
+use crate::capabilities::named::NamedConnections;
 use crate::capabilities::trust::{TrustError, client_config};
 use crate::ports::LdapPort;
 
@@ -97,17 +98,13 @@ pub enum LdapConfigError {
     Zero,
 }
 
-/// A connection that is there, and whose it is.
-#[derive(Clone, Debug)]
-struct Named {
-    port: Arc<dyn LdapPort>,
-    tenants: Option<BTreeSet<String>>,
-}
+/// All directories of a server, by name.
+pub type LdapConnections = NamedConnections<dyn LdapPort>;
 
-/// All connections of a server, by name.
-#[derive(Clone, Debug, Default)]
-pub struct LdapConnections {
-    by_name: BTreeMap<String, Named>,
+impl Default for LdapConnections {
+    fn default() -> Self {
+        Self::made_with(())
+    }
 }
 
 impl LdapConnections {
@@ -124,34 +121,9 @@ impl LdapConnections {
     pub fn insert(&mut self, name: impl Into<String>, connection: LdapConnection) -> Result<(), LdapConfigError> {
         let name = name.into();
         let tenants = connection.tenants.clone();
-        let port: Arc<dyn LdapPort> = Arc::new(LdapClient::new(&name, connection)?);
-        self.by_name.insert(name, Named { port, tenants });
+        let client = LdapClient::new(&name, connection)?;
+        self.add(name, Arc::new(client), tenants);
         Ok(())
-    }
-
-    /// Adds something else that answers, for all tenants: for tests of plugins.
-    pub fn insert_port(&mut self, name: impl Into<String>, port: Arc<dyn LdapPort>) {
-        self.by_name.insert(name.into(), Named { port, tenants: None });
-    }
-
-    /// The connection of that name.
-    pub fn get(&self, name: &str) -> Option<&Arc<dyn LdapPort>> {
-        self.by_name.get(name).map(|named| &named.port)
-    }
-
-    /// Those that a tenant's plugins may use.
-    #[must_use]
-    pub fn of_tenant(&self, tenant: &str) -> Self {
-        let is_for = |named: &Named| named.tenants.as_ref().is_none_or(|tenants| tenants.contains(tenant));
-        let by_name = self.by_name.iter().filter(|(_, named)| is_for(named));
-        Self {
-            by_name: by_name.map(|(name, named)| (name.clone(), named.clone())).collect(),
-        }
-    }
-
-    /// The names, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
     }
 }
 
