@@ -26,6 +26,10 @@ use serde::{Deserialize, Deserializer};
 use crate::os::{Family, Version};
 use crate::{Device, Person};
 
+/// JSON Schema (2020-12) of a condition: an object with `$defs`, of which `condition` is the one to refer to. A plugin whose
+/// settings hold conditions copies these definitions into its schema of settings, which has to stand for itself.
+pub const JSON_SCHEMA: &str = include_str!("condition.schema.json");
+
 /// A condition. Without members it always holds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
