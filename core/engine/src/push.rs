@@ -1,13 +1,13 @@
 //! Pushes: the dispatcher that empties the outbox.
 
 use std::collections::HashMap;
-use std::pin::pin;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use russet_apns::{Push, PushCertificate, PushClient, PushError};
-use russet_store::{PushJob, TenantId};
+use russet_store::{PushJob, PushOutcome, TenantId};
 use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -28,6 +28,9 @@ impl Engine {
 /// The shortest pause between two looks at an outbox in which something is due that another node has in its hands.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long what became of a push waits for others to be written down with it.
+const LINGER: Duration = Duration::from_millis(20);
+
 /// Takes pushes from the outbox and sends them.
 #[derive(Debug)]
 pub struct PushDispatcher {
@@ -40,60 +43,80 @@ impl PushDispatcher {
     /// Works until it is cancelled; pushes that are under way then are finished. One that hangs holds no other up: as long
     /// as there is room, what is due is taken and sent beside it.
     ///
-    /// Each push is a task of its own. As a future of this task it would stand still whenever this one waits for a
-    /// connection to the database, and might hold the very one that is waited for.
+    /// Each push is a task of its own, so that pushes go on while this one waits for the database. What became of them is
+    /// collected and written down for many at a time; nothing new is taken before that, so a database that is slow or gone
+    /// is not given more to remember.
     pub async fn run(self, cancel: CancellationToken) {
         let this = Arc::new(self);
-        let store = &this.engine.inner.store;
-        let signal = store.push_signal();
+        let signal = this.engine.inner.store.push_signal();
         let settings = &this.engine.inner.settings.push;
         let batch = usize::try_from(settings.batch).unwrap_or(usize::MAX).max(1);
-        let mut sending = JoinSet::new();
         let mut pace = settings.per_second.map(Pace::new);
+        let mut sending = JoinSet::new();
+        let mut sent = Sent::default();
+        let (mut turn, mut look, mut more) = (Turn::Claim, Instant::now(), false);
         while !cancel.is_cancelled() {
-            // Registered before the outbox is read, so that no announcement is missed in between.
-            let mut announced = pin!(signal.notified());
-            let mut room = batch.saturating_sub(sending.len());
-            if let Some(pace) = &mut pace {
-                room = room.min(pace.allowed(Instant::now()));
+            if turn != Turn::Wait {
+                sent.collect(&mut sending);
+                this.write_down(&mut sent).await;
             }
-            let taken = this.claim(room).await.unwrap_or_else(|error| {
-                tracing::error!(error = %error, "the push outbox cannot be read");
-                Vec::new()
-            });
-            let more = taken.len() >= room;
-            if let Some(pace) = &mut pace {
-                pace.took(taken.len());
-            }
-            for job in taken {
-                let this = Arc::clone(&this);
-                sending.spawn(async move { this.send(job).await });
-            }
-            let mut look = Instant::now() + this.until_next_due().await;
-            // As fast as the pace allows, what is left is taken in small lots.
-            let paced = pace.is_some();
-            if paced && more {
-                look = Instant::now() + Pace::STEP;
-            }
-            loop {
-                let room = sending.len() < batch;
-                tokio::select! {
-                    Some(sent) = sending.join_next() => {
-                        if let Some(retry) = settled(sent) {
-                            look = look.min(Instant::now() + retry);
-                        }
-                        if more && !paced && sending.len() <= batch / 2 {
-                            break;
-                        }
-                    }
-                    () = &mut announced, if room && !(paced && more) => break,
-                    () = tokio::time::sleep_until(look), if room => break,
-                    () = cancel.cancelled() => break,
+            if turn == Turn::Claim {
+                sent.retry = None;
+                let mut room = batch.saturating_sub(sending.len());
+                if let Some(pace) = &mut pace {
+                    room = room.min(pace.allowed(Instant::now()));
                 }
+                let taken = this.claim(room).await.unwrap_or_else(|error| {
+                    tracing::error!(error = %error, "the push outbox cannot be read");
+                    Vec::new()
+                });
+                more = taken.len() >= room;
+                if let Some(pace) = &mut pace {
+                    pace.took(taken.len());
+                }
+                this.send_all(taken, &mut sending, &mut sent).await;
+                let wait = match (more, &pace) {
+                    // As fast as the pace allows, what is left is taken in small lots.
+                    (true, Some(_)) => Pace::STEP,
+                    (true, None) => settings.idle_interval,
+                    (false, _) => this.until_next_due().await,
+                };
+                look = Instant::now() + wait;
             }
+            let at_full_speed = more && pace.is_none();
+            let room = sending.len() < batch;
+            if at_full_speed && sending.len() <= batch / 2 {
+                turn = Turn::Claim;
+                continue;
+            }
+            let soonest = sent.retry.map_or(look, |retry| look.min(retry));
+            let write_down = sent.since.map_or(look, |since| since + LINGER);
+            turn = tokio::select! {
+                Some(one) = sending.join_next() => {
+                    sent.add(one);
+                    sent.collect(&mut sending);
+                    Turn::Wait
+                }
+                () = signal.notified(), if room && !(pace.is_some() && more) => Turn::Claim,
+                () = tokio::time::sleep_until(soonest), if room => Turn::Claim,
+                () = tokio::time::sleep_until(write_down), if sent.since.is_some() => Turn::WriteDown,
+                () = cancel.cancelled() => Turn::WriteDown,
+            };
         }
-        while let Some(sent) = sending.join_next().await {
-            settled(sent);
+        while let Some(one) = sending.join_next().await {
+            sent.add(one);
+        }
+        this.write_down(&mut sent).await;
+    }
+
+    /// Stores what became of pushes.
+    async fn write_down(&self, sent: &mut Sent) {
+        sent.since = None;
+        let pushes = std::mem::take(&mut sent.pushes);
+        let number = pushes.len();
+        if let Err(error) = self.engine.inner.store.push_settle(pushes, Timestamp::now()).await {
+            // Their leases run out, and they are sent again: APNs keeps only the last.
+            tracing::error!(error = %error, number, "what became of pushes cannot be stored; they will be sent again");
         }
     }
 
@@ -119,28 +142,41 @@ impl PushDispatcher {
         }
     }
 
-    /// Sends a push; how long until it is to be tried again, if it is.
-    async fn send(&self, job: PushJob) -> Result<Option<Duration>, russet_store::StoreError> {
-        let store = &self.engine.inner.store;
-        let outcome = match self.client(&job).await? {
-            Some(client) => client
-                .push(&Push::new(job.token.clone(), job.magic.clone()))
-                .await
-                .map(|_| ()),
-            None => {
-                tracing::warn!(push.topic = %job.topic, "no push certificate for this topic; the push waits");
-                let retry = self.engine.inner.settings.push.retry_longest;
-                let now = Timestamp::now();
-                store.push_retry(&job, later(now, retry), now).await?;
-                return Ok(Some(retry));
+    /// Starts to send pushes, or puts them off where there is no certificate to send them with.
+    async fn send_all(self: &Arc<Self>, jobs: Vec<PushJob>, sending: &mut JoinSet<Outcome>, sent: &mut Sent) {
+        let mut clients = HashMap::new();
+        for job in jobs {
+            let key = (job.tenant, job.topic.clone());
+            let client = match clients.entry(key) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(self.client(&job).await),
+            };
+            match client {
+                Ok(Some(client)) => {
+                    let (this, client) = (Arc::clone(self), client.clone());
+                    sending.spawn(async move { this.send(job, &client).await });
+                }
+                Ok(None) => {
+                    tracing::warn!(push.topic = %job.topic, "no push certificate for this topic; the push waits");
+                    let wait = self.engine.inner.settings.push.retry_longest;
+                    let due_at = later(Timestamp::now(), wait);
+                    sent.add(Ok((job, PushOutcome::Refused { due_at }, Some(wait))));
+                }
+                Err(error) => {
+                    tracing::error!(push.topic = %job.topic, error = %error, "the push certificate cannot be read");
+                }
             }
-        };
-        let now = Timestamp::now();
+        }
+    }
+
+    /// Sends a push; what became of it, and how long until it is to be tried again, if it is.
+    async fn send(&self, job: PushJob, client: &PushClient) -> Outcome {
+        let outcome = client.push(&Push::new(job.token.clone(), job.magic.clone())).await;
         match outcome {
-            Ok(()) => store.push_done(&job, now).await?,
+            Ok(_) => (job, PushOutcome::Taken, None),
             Err(PushError::TokenDead { .. }) => {
                 tracing::info!(enrollment.id = %job.enrollment, "APNs says that the push token is dead; it is parked");
-                store.push_park(&job, now).await?;
+                (job, PushOutcome::Dead, None)
             }
             Err(error) => {
                 let after = match &error {
@@ -149,11 +185,10 @@ impl PushDispatcher {
                 };
                 let wait = self.backoff(job.attempts).max(after.unwrap_or_default());
                 tracing::warn!(enrollment.id = %job.enrollment, error = %error, retry_in = ?wait, "a push failed");
-                store.push_retry(&job, later(now, wait), now).await?;
-                return Ok(Some(wait));
+                let due_at = later(Timestamp::now(), wait);
+                (job, PushOutcome::Refused { due_at }, Some(wait))
             }
         }
-        Ok(None)
     }
 
     /// Doubles with each attempt, up to the longest.
@@ -247,18 +282,51 @@ impl Pace {
     }
 }
 
-/// How long until a push is to be tried again, if it is. What went wrong is logged.
-fn settled(sent: Result<Result<Option<Duration>, russet_store::StoreError>, JoinError>) -> Option<Duration> {
-    // Either way the lease runs out, and the push is sent again: APNs keeps only the last.
-    match sent {
-        Ok(Ok(retry)) => retry,
-        Ok(Err(error)) => {
-            tracing::error!(error = %error, "what became of a push cannot be stored");
-            None
+/// A push, what became of it, and how long until it is to be tried again, if it is.
+type Outcome = (PushJob, PushOutcome, Option<Duration>);
+
+/// What the dispatcher does next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Takes what is due, and writes down what was sent before.
+    Claim,
+    /// Writes down what was sent.
+    WriteDown,
+    /// Waits for more.
+    Wait,
+}
+
+/// Pushes that were sent and are not written down yet.
+#[derive(Default)]
+struct Sent {
+    pushes: Vec<(PushJob, PushOutcome)>,
+    /// When the first of them was sent.
+    since: Option<Instant>,
+    /// When the first of what was refused is due again.
+    retry: Option<Instant>,
+}
+
+impl Sent {
+    fn add(&mut self, sent: Result<Outcome, JoinError>) {
+        let (job, outcome, retry) = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                // Its lease runs out, and it is sent again.
+                tracing::error!(error = %error, "a push ended badly");
+                return;
+            }
+        };
+        self.since.get_or_insert_with(Instant::now);
+        if let Some(at) = retry.map(|wait| Instant::now() + wait) {
+            self.retry = Some(self.retry.map_or(at, |first| first.min(at)));
         }
-        Err(error) => {
-            tracing::error!(error = %error, "a push ended badly");
-            None
+        self.pushes.push((job, outcome));
+    }
+
+    /// All that have ended by now.
+    fn collect(&mut self, sending: &mut JoinSet<Outcome>) {
+        while let Some(sent) = sending.try_join_next() {
+            self.add(sent);
         }
     }
 }

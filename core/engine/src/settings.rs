@@ -185,7 +185,7 @@ impl PushSettings {
         Self {
             endpoint,
             client: ClientOptions::default(),
-            batch: 256,
+            batch: 1_000,
             per_second: None,
             lease: Duration::from_secs(120),
             retry_first: Duration::from_secs(10),

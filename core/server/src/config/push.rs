@@ -29,7 +29,7 @@ settings! {
         /// for as many as it can.
         per_second: u32 = 0,
         /// How many pushes are taken from the queue at once.
-        batch: u32 = 256,
+        batch: u32 = 1_000,
         /// How long a push that was taken belongs to this server before another one may take it, in seconds.
         lease_seconds: u64 = 120,
         /// How long to wait after the first failure, in seconds; each further failure doubles it.

@@ -7,21 +7,21 @@
 //! by then, it is woken again, after a pause that grows as long as it does not poll. What decides is what is in the queue
 //! at that time, not how old it is.
 
+mod settle;
 mod waves;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::commands::{QueueRules, later};
-use crate::db::{Db, Row, Sql, id_list, ms, ms_opt, values};
+use crate::db::{Db, Row, Sql, id_list, ms, values};
 use crate::error::StoreError;
-use crate::events;
 use crate::ids::{EnrollmentId, TenantId};
 use crate::store::Store;
 
+pub use settle::PushOutcome;
 pub(crate) use waves::request_for_command;
 
 /// A push to send, leased to one dispatcher.
@@ -124,10 +124,12 @@ const REQUEST: Sql = Sql::per(
     ),
 );
 
-/// Rows of devices that have fetched and answered everything, once their next push is due.
-const ALL_FETCHED: &str = "DELETE FROM push_outbox WHERE enrollment_id IN (SELECT p.enrollment_id FROM push_outbox p \
-     WHERE p.lease_until IS NULL AND p.due_at <= $1 AND p.again AND NOT EXISTS (SELECT 1 FROM queue_entries q \
-     WHERE q.enrollment_id = p.enrollment_id AND q.finished_at IS NULL AND q.state <> 'held') LIMIT 5000) AND again";
+/// Rows of devices that have fetched and answered everything, once their next push is due; of the first that are due, so
+/// that a long outbox is not read for each claim.
+const ALL_FETCHED: &str = "DELETE FROM push_outbox WHERE enrollment_id IN (SELECT p.enrollment_id FROM \
+     (SELECT enrollment_id, again FROM push_outbox WHERE lease_until IS NULL AND due_at <= $1 ORDER BY due_at LIMIT $2) AS p \
+     WHERE p.again AND NOT EXISTS (SELECT 1 FROM queue_entries q \
+     WHERE q.enrollment_id = p.enrollment_id AND q.finished_at IS NULL AND q.state <> 'held')) AND again";
 
 const CLAIM: Sql = Sql::per(
     "UPDATE push_outbox SET claim = $1, lease_until = $2 WHERE enrollment_id IN \
@@ -137,6 +139,20 @@ const CLAIM: Sql = Sql::per(
      ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) \
      UPDATE push_outbox SET claim = $1, lease_until = $2 FROM due \
      WHERE push_outbox.enrollment_id = due.enrollment_id RETURNING push_outbox.enrollment_id",
+);
+
+const PUT_BACK: Sql = Sql::per(
+    "UPDATE push_outbox SET due_at = json_extract(t.value, '$[1]'), claim = NULL, lease_until = NULL \
+     FROM json_each($1) AS t WHERE push_outbox.enrollment_id = json_extract(t.value, '$[0]') AND push_outbox.claim = $2",
+    "UPDATE push_outbox SET due_at = (t.value ->> 1)::bigint, claim = NULL, lease_until = NULL \
+     FROM json_array_elements($1::json) AS t(value) \
+     WHERE push_outbox.enrollment_id = (t.value ->> 0)::bigint AND push_outbox.claim = $2",
+);
+
+const FORGET: Sql = Sql::per(
+    "DELETE FROM push_outbox WHERE enrollment_id IN (SELECT value FROM json_each($1))",
+    "DELETE FROM push_outbox USING json_array_elements_text($1::json) AS t(value) \
+     WHERE push_outbox.enrollment_id = t.value::bigint",
 );
 
 /// How many steps of waves one claim takes at most: of a wave for devices without tokens nothing comes.
@@ -149,14 +165,7 @@ macro_rules! offered_at {
          ELSE COALESCE(q.retry_at, 0) END"
     };
 }
-
-/// Of one device: when the first of what it has to fetch may be offered, and the first of what may not be yet. What it is
-/// not to have before an approval does not count.
-const TO_FETCH: &str = concat!(
-    "SELECT MIN(offered_at), MIN(CASE WHEN offered_at > $2 THEN offered_at END) FROM (SELECT ",
-    offered_at!(),
-    " AS offered_at FROM queue_entries q WHERE q.enrollment_id = $1 AND q.finished_at IS NULL AND q.state <> 'held') AS open"
-);
+use offered_at;
 
 macro_rules! claimed {
     ($list:literal) => {
@@ -229,8 +238,8 @@ impl Store {
                     values![ms(*now)],
                 )
                 .await?;
-                db.exec(ALL_FETCHED, values![ms(*now)]).await?;
-                let mut claimed = HashSet::new();
+                db.exec(ALL_FETCHED, values![ms(*now), i64::from(*limit)]).await?;
+                let mut claimed = BTreeSet::new();
                 for _ in 0..MAX_STEPS {
                     let room = i64::from(*limit).saturating_sub(i64::try_from(claimed.len()).unwrap_or(i64::MAX));
                     for row in db.all(CLAIM, values![*claim, ms(*lease), ms(*now), room]).await? {
@@ -243,22 +252,27 @@ impl Store {
                     }
                 }
                 let rows = db.all(CLAIMED, values![id_list(claimed.iter().copied())]).await?;
-                let mut jobs = Vec::with_capacity(rows.len());
+                let (mut jobs, mut rests) = (Vec::with_capacity(rows.len()), Vec::new());
                 for row in &rows {
                     let job = job_of(row, *claim)?;
-                    claimed.remove(&job.enrollment.0);
-                    // Everything that it has to fetch rests: it is woken when that ends.
                     match row.time_opt(13)? {
+                        // Everything was fetched.
+                        None if job.before.again => continue,
+                        // Everything that it has to fetch rests: it is woken when that ends.
                         Some(offered_at) if job.before.again && offered_at > *now => {
-                            put_back(db, &job, offered_at).await?;
+                            rests.push((job.enrollment.0, ms(offered_at)));
+                            claimed.remove(&job.enrollment.0);
                         }
-                        _ => jobs.push(job),
+                        _ => {
+                            claimed.remove(&job.enrollment.0);
+                            jobs.push(job);
+                        }
                     }
                 }
-                // Whose token went away in the meantime: its next TokenUpdate asks again.
-                for id in claimed {
-                    db.exec("DELETE FROM push_outbox WHERE enrollment_id = $1", values![id])
-                        .await?;
+                put_back(db, *claim, &rests).await?;
+                // And whose token went away in the meantime: its next TokenUpdate asks again.
+                if !claimed.is_empty() {
+                    db.exec(FORGET, values![id_list(claimed)]).await?;
                 }
                 Ok(jobs)
             })
@@ -283,118 +297,6 @@ impl Store {
         let times = [row.time_opt(0)?, row.time_opt(1)?, row.time_opt(2)?];
         Ok(times.into_iter().flatten().min())
     }
-
-    /// APNs took the push. A request that came meanwhile stays due. If the device has something to fetch, it is woken again
-    /// when that may be offered, or after a pause if it may be already: see [`QueueRules`].
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn push_done(&self, job: &PushJob, now: Timestamp) -> Result<(), StoreError> {
-        let input = (job.enrollment, job.claim, job.seq, job.before, self.queue_rules(), now);
-        self.write(input, |db, (enrollment, claim, seq, before, rules, now)| {
-            Box::pin(async move {
-                let row = db.row(TO_FETCH, values![*enrollment, ms(*now)]).await?;
-                let (first, rests) = (row.time_opt(0)?, row.time_opt(1)?);
-                let (after, pause_over) = before.pushed(rules, *now);
-                let at_hand = first.is_some_and(|first| first <= *now) && rules.push_again_per_day > 0;
-                let again = [rests, at_hand.then_some(pause_over)].into_iter().flatten().min();
-                let Some(again) = again else {
-                    let answered = db
-                        .exec(
-                            "DELETE FROM push_outbox WHERE enrollment_id = $1 AND claim = $2 AND seq = $3",
-                            values![*enrollment, *claim, *seq],
-                        )
-                        .await?;
-                    return if answered == 0 {
-                        release(db, *enrollment, *claim, *now).await
-                    } else {
-                        Ok(())
-                    };
-                };
-                db.exec(
-                    "UPDATE push_outbox SET due_at = CASE WHEN seq = $3 THEN $4 ELSE $5 END, again = (seq = $3), \
-                     rounds = $6, pushed_at = $5, day_start = $7, day_count = $8, attempts = 0, claim = NULL, \
-                     lease_until = NULL WHERE enrollment_id = $1 AND claim = $2",
-                    values![
-                        *enrollment,
-                        *claim,
-                        *seq,
-                        ms(again),
-                        ms(*now),
-                        after.rounds,
-                        ms_opt(after.day_start),
-                        after.day_count
-                    ],
-                )
-                .await
-                .map(|_| ())
-            })
-        })
-        .await
-    }
-
-    /// APNs did not take the push: it is due again at `due_at`, with one attempt more.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn push_retry(&self, job: &PushJob, due_at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        self.write((job.clone(), due_at, now), |db, (job, due_at, now)| {
-            Box::pin(async move {
-                let kept = db
-                    .exec(
-                        "UPDATE push_outbox SET due_at = $3, attempts = attempts + 1, claim = NULL, lease_until = NULL \
-                         WHERE enrollment_id = $1 AND claim = $2",
-                        values![job.enrollment, job.claim, ms(*due_at)],
-                    )
-                    .await?;
-                // The failures after the first tell nothing new.
-                if kept > 0 && job.attempts == 0 {
-                    tell_failed(db, job, Some(*due_at), *now).await?;
-                }
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// APNs says that the token is dead. It is parked until the next TokenUpdate, unless that came already: then the
-    /// push is due again with the new token. Whether it was parked.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn push_park(&self, job: &PushJob, now: Timestamp) -> Result<bool, StoreError> {
-        self.write((job.clone(), now), |db, (job, now)| {
-            Box::pin(async move {
-                let parked = db
-                    .exec(
-                        "UPDATE enrollments SET token_parked_at = $1 \
-                         WHERE id = $2 AND push_token = $3 AND token_parked_at IS NULL",
-                        values![ms(*now), job.enrollment, job.token.clone()],
-                    )
-                    .await?;
-                if parked == 0 {
-                    release(db, job.enrollment, job.claim, *now).await?;
-                    return Ok(false);
-                }
-                db.exec(
-                    "DELETE FROM push_outbox WHERE enrollment_id = $1",
-                    values![job.enrollment],
-                )
-                .await?;
-                tell_failed(db, job, None, *now).await?;
-                Ok(true)
-            })
-        })
-        .await
-    }
-}
-
-/// Tells observers that a device can not be woken: for good, unless it is tried again.
-async fn tell_failed(db: &Db, job: &PushJob, retry_at: Option<Timestamp>, now: Timestamp) -> Result<(), StoreError> {
-    let detail = || json!({ "topic": job.topic, "parked": retry_at.is_none(), "retry_at": retry_at });
-    events::tell(db, job.tenant, Some(job.enrollment), "push.failed", detail, now)
-        .await
-        .map(|_| ())
 }
 
 fn job_of(row: &Row, claim: Uuid) -> Result<PushJob, StoreError> {
@@ -418,29 +320,13 @@ fn job_of(row: &Row, claim: Uuid) -> Result<PushJob, StoreError> {
     })
 }
 
-/// Ends a lease without a push: it is due later.
-async fn put_back(db: &Db, job: &PushJob, due: Timestamp) -> Result<(), StoreError> {
-    db.exec(
-        "UPDATE push_outbox SET due_at = $3, claim = NULL, lease_until = NULL WHERE enrollment_id = $1 AND claim = $2",
-        values![job.enrollment, job.claim, ms(due)],
-    )
-    .await
-    .map(|_| ())
-}
-
-/// Ends a lease; the push is due now.
-async fn release(db: &Db, enrollment: EnrollmentId, claim: Uuid, now: Timestamp) -> Result<(), StoreError> {
-    let released = db
-        .exec(
-            "UPDATE push_outbox SET due_at = $3, again = FALSE, attempts = 0, claim = NULL, lease_until = NULL \
-             WHERE enrollment_id = $1 AND claim = $2",
-            values![enrollment, claim, ms(now)],
-        )
-        .await?;
-    if released > 0 {
-        db.request_push();
+/// Ends leases without a push: each is due later, at its time.
+async fn put_back(db: &Db, claim: Uuid, due: &[(i64, i64)]) -> Result<(), StoreError> {
+    if due.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let list = serde_json::to_string(due).map_err(|_| StoreError::Corrupt("list"))?;
+    db.exec(PUT_BACK, values![list, claim]).await.map(|_| ())
 }
 
 /// Requests pushes, for now or a later time, within a transaction.

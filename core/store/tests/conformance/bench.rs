@@ -12,7 +12,7 @@ use russet_protocol::Channel;
 use russet_store::testing::PostgresCluster;
 use russet_store::{
     AuthenticateWrite, CommandOrigin, DeviceFacts, EnrollmentId, MasterKey, NewCertificate, NewCommand, NewDecision,
-    Sha256, Store, StoreConfig, TenantId, TokenTarget, TokenUpdateWrite,
+    PushJob, PushOutcome, Sha256, Store, StoreConfig, StoreError, TenantId, TokenTarget, TokenUpdateWrite,
 };
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use serde_json::json;
@@ -37,6 +37,31 @@ pub(crate) struct Bench {
     pub(crate) tenant: TenantId,
     back: Back,
     serial: AtomicU64,
+}
+
+/// One push at a time, as few behaviours have many.
+pub(crate) trait Settle {
+    async fn push_done(&self, job: &PushJob, now: Timestamp) -> Result<(), StoreError>;
+    async fn push_retry(&self, job: &PushJob, due_at: Timestamp, now: Timestamp) -> Result<(), StoreError>;
+    /// Whether the token was parked.
+    async fn push_park(&self, job: &PushJob, now: Timestamp) -> Result<bool, StoreError>;
+}
+
+impl Settle for Store {
+    async fn push_done(&self, job: &PushJob, now: Timestamp) -> Result<(), StoreError> {
+        let pushes = vec![(job.clone(), PushOutcome::Taken)];
+        self.push_settle(pushes, now).await.map(|_| ())
+    }
+
+    async fn push_retry(&self, job: &PushJob, due_at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        let pushes = vec![(job.clone(), PushOutcome::Refused { due_at })];
+        self.push_settle(pushes, now).await.map(|_| ())
+    }
+
+    async fn push_park(&self, job: &PushJob, now: Timestamp) -> Result<bool, StoreError> {
+        let pushes = vec![(job.clone(), PushOutcome::Dead)];
+        Ok(self.push_settle(pushes, now).await? > 0)
+    }
 }
 
 pub(crate) fn master() -> MasterKey {

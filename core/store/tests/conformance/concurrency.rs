@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::behaviours;
-use crate::bench::{Bench, at, sha256};
+use crate::bench::{Bench, Settle, at, sha256};
 
 behaviours![
     polls_at_once_deliver_each_command_once,

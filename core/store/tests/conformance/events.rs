@@ -10,7 +10,7 @@ use russet_store::{
 };
 use serde_json::json;
 
-use crate::bench::{Bench, at};
+use crate::bench::{Bench, Settle, at};
 use crate::queue::report;
 
 crate::behaviours! {

@@ -8,7 +8,7 @@ use russet_store::{
 use uuid::Uuid;
 
 use crate::behaviours;
-use crate::bench::{Bench, at};
+use crate::bench::{Bench, Settle, at};
 
 behaviours![
     all_are_the_devices_of_the_tenant,

@@ -1,11 +1,13 @@
 //! The push outbox, push certificates.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use russet_store::{EnrollmentId, PushCertificate, PushJob, ReportStatus, StoreError, TokenTarget};
+use russet_store::testing::statements;
+use russet_store::{EnrollmentId, PushCertificate, PushJob, PushOutcome, ReportStatus, StoreError, TokenTarget};
 
 use crate::behaviours;
-use crate::bench::{Bench, at};
+use crate::bench::{Bench, Settle, at};
 use crate::queue::report;
 
 behaviours![
@@ -14,6 +16,8 @@ behaviours![
     a_request_during_a_push_is_not_lost,
     a_refused_push_waits,
     a_dead_token_is_parked,
+    many_pushes_are_written_down_in_few_statements,
+    what_became_of_pushes_is_told_apart,
     a_new_token_is_not_parked_for_the_old_one,
     a_waiting_command_asks_for_its_own_push,
     the_dispatcher_is_woken_after_the_commit,
@@ -130,6 +134,72 @@ async fn a_dead_token_is_parked(bench: Bench) {
         .unwrap();
     assert!(!parked(&bench, id).await);
     assert_eq!(the_one(&bench, 6).await.enrollment, id);
+}
+
+async fn many_pushes_are_written_down_in_few_statements(bench: Bench) {
+    let store = &bench.store;
+    let mut ids = Vec::new();
+    for number in 0..40 {
+        let id = bench.enrolled(&format!("U{number}")).await;
+        // Every other one has something to fetch.
+        match number % 2 {
+            0 => store.push_request(id, at(2)).await.unwrap(),
+            _ => drop(bench.queued(id, "DeviceInformation").await),
+        }
+        ids.push(id);
+    }
+    let mut jobs = claim(&bench, 3).await;
+    assert_eq!(jobs.len(), 40);
+    let rest = jobs.split_off(4);
+    let count = async |jobs: Vec<PushJob>| {
+        let before = statements();
+        let taken = jobs.into_iter().map(|job| (job, PushOutcome::Taken)).collect();
+        store.push_settle(taken, at(4)).await.unwrap();
+        statements() - before
+    };
+    let few = count(jobs).await;
+    assert_eq!((count(rest).await, few), (few, 3));
+    // Those with something to fetch are woken again.
+    assert_eq!(bench.count("push_outbox").await, 20);
+    let again: HashSet<_> = claim(&bench, 4 + 900).await.iter().map(|job| job.enrollment).collect();
+    assert_eq!(again, ids.into_iter().skip(1).step_by(2).collect());
+}
+
+async fn what_became_of_pushes_is_told_apart(bench: Bench) {
+    let store = &bench.store;
+    let mut ids = Vec::new();
+    for name in ["taken", "asked for again", "refused", "dead", "given to another"] {
+        let id = bench.enrolled(name).await;
+        store.push_request(id, at(2)).await.unwrap();
+        ids.push(id);
+    }
+    let [taken, again, refused, dead, others] = ids[..] else {
+        panic!("five")
+    };
+    // Two claims, and all of them are written down at once.
+    let mut jobs = store.push_claim(2, at(30), at(3)).await.unwrap();
+    jobs.extend(store.push_claim(2, at(30), at(3)).await.unwrap());
+    let lost = store.push_claim(10, at(10), at(3)).await.unwrap();
+    store.push_request(again, at(4)).await.unwrap();
+    let theirs = store.push_claim(10, at(60), at(10)).await.unwrap();
+    assert_eq!((lost.len(), theirs.len(), theirs[0].enrollment), (1, 1, others));
+    jobs.extend(lost);
+    let outcome = |job: PushJob| {
+        let outcome = match job.enrollment {
+            id if id == refused => PushOutcome::Refused { due_at: at(100) },
+            id if id == dead => PushOutcome::Dead,
+            _ => PushOutcome::Taken,
+        };
+        (job, outcome)
+    };
+    let parks = store.push_settle(jobs.into_iter().map(outcome).collect(), at(11)).await;
+    assert_eq!(parks.unwrap(), 1);
+    assert!(parked(&bench, dead).await && !parked(&bench, taken).await);
+    assert_eq!(the_one(&bench, 12).await.enrollment, again);
+    assert_eq!(bench.count("push_outbox").await, 3);
+    let due = store.push_claim(10, at(200), at(100)).await.unwrap();
+    let attempts: HashSet<_> = due.iter().map(|job| (job.enrollment, job.attempts)).collect();
+    assert_eq!(attempts, HashSet::from([(again, 0), (refused, 1), (others, 0)]));
 }
 
 async fn a_new_token_is_not_parked_for_the_old_one(bench: Bench) {

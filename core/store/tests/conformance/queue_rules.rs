@@ -5,7 +5,7 @@ use russet_store::{EnrollmentId, EntryState, FlushFilter, NewCommand, Poll, Repo
 use uuid::Uuid;
 
 use crate::behaviours;
-use crate::bench::{Bench, at};
+use crate::bench::{Bench, Settle, at};
 use crate::queue::report;
 
 behaviours![
