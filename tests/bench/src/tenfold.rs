@@ -138,7 +138,7 @@ fn fill(cluster: &PostgresCluster, database: &str, tenant: TenantId, devices: us
          INSERT INTO certificates (tenant_id, sha256, serial_number, subject, der, not_before, not_after, person, \
          attributes, enrollment_id, created_at) \
          SELECT e.tenant_id, e.certificate_sha256, md5(e.id::text), 'CN=russet-' || e.push_magic, \
-         decode(repeat(md5(e.id::text), 55), 'hex'), 0, 253402300799000, e.person, e.attributes, e.id, 0 \
+         decode(repeat(md5(e.id::text), 55), 'hex'), 0, 4102444800000, e.person, e.attributes, e.id, 0 \
          FROM enrollments e WHERE e.tenant_id = {tenant}; ANALYZE"
     );
     cluster.query(database, &sql)?;

@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use russet_protocol::Channel;
 use russet_store::testing::PostgresCluster;
 use russet_store::{
-    AuthenticateWrite, CommandOrigin, Consumed, DeviceFacts, EnrollmentId, NewCertificate, NewChallenge, NewCommand,
-    NewDecision, Poll, PushOutcome, ReportStatus, ReportWrite, Retention, Sha256, Store, Targets, TenantId,
-    TokenTarget, TokenUpdateWrite,
+    AuthenticateWrite, Caller, CommandOrigin, Consumed, DeviceFacts, EnrollmentId, NewCertificate, NewChallenge,
+    NewCommand, NewDecision, PushOutcome, QueueAsk, ReportStatus, ReportWrite, Retention, Sha256, Store, Targets,
+    TenantId, TokenTarget, TokenUpdateWrite,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -66,17 +66,26 @@ pub(super) async fn measure(cluster: &PostgresCluster, scale: Scale, section: &m
 
 /// Polls, and expects this command or none.
 pub(super) async fn poll(store: &Store, known: &Known, expected: Option<Uuid>) -> Result<(), Failure> {
-    let resolved = store.resolve(&known.certificate, known.tenant, &known.key).await?;
-    let enrollment = resolved.enrollment.ok_or("a device that enrolled is not known")?;
-    if enrollment.id != known.id || !enrollment.certificate_matches {
-        return Err("a device was taken for another one".into());
-    }
-    let got = store.next(enrollment.id, Timestamp::now(), Poll::Idle).await?;
+    let now = Timestamp::now();
+    let caller = caller(store, known, QueueAsk::Idle, now).await?;
+    let got = store.next_of(known.id, caller.queue, now).await?;
     let got = got.map(|delivery| delivery.uuid);
     if got == expected {
         Ok(())
     } else {
         Err(format!("a poll brought {got:?} and not {expected:?}").into())
+    }
+}
+
+/// Who sends a message: as the server asks for it.
+async fn caller(store: &Store, known: &Known, ask: QueueAsk, now: Timestamp) -> Result<Caller, Failure> {
+    let caller = store
+        .caller(&known.certificate, known.tenant, &known.key, ask, now)
+        .await?;
+    match &caller.enrollment {
+        Some(enrollment) if enrollment.id == known.id && enrollment.certificate_matches => Ok(caller),
+        Some(_) => Err("a device was taken for another one".into()),
+        None => Err("a device that enrolled is not known".into()),
     }
 }
 
@@ -258,14 +267,14 @@ async fn life_of_a_command(
 
     let meter = Meter::start(cluster, DATABASE)?;
     for known in devices {
-        store.resolve(&known.certificate, known.tenant, &known.key).await?;
+        let caller = caller(store, known, QueueAsk::Report(uuid), now).await?;
         let report = ReportWrite {
             uuid,
             status: ReportStatus::Acknowledged,
             error_chain: None,
             result: vec![b'r'; ANSWER],
         };
-        let (_, next) = store.report_and_next(known.id, report, now).await?;
+        let (_, next) = store.report_of(known.id, report, caller.queue, now).await?;
         if next.is_some() {
             return Err("a device got a command that nobody queued".into());
         }

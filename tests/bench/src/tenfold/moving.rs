@@ -79,7 +79,7 @@ fn tables(cluster: &PostgresCluster, database: &str) -> Result<Vec<(String, Stri
 pub(super) fn number_apart(cluster: &PostgresCluster, database: &str, first: u64) -> Result<(), Failure> {
     let sequences = cluster.query(
         database,
-        "SELECT sequence_name FROM information_schema.sequences WHERE sequence_schema = 'public'",
+        "SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace",
     )?;
     if sequences.is_empty() {
         return Err("the schema has no numbered tables".into());

@@ -158,7 +158,10 @@ async fn polls(
     for _ in 0..count {
         connection.send(&request).await?.accepted("a poll")?;
     }
-    let how = "TLS 1.3 from the first byte, and one poll";
+    let how = match signed {
+        true => "a TLS 1.3 session that is resumed, and one poll",
+        false => "a whole handshake of TLS 1.3, and one poll",
+    };
     section.add(figure(
         &format!("network: a poll over a new connection, {what}"),
         before,

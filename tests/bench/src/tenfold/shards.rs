@@ -166,8 +166,7 @@ async fn move_one(cluster: &PostgresCluster, shards: &[Shard]) -> Result<Figure,
         return Err(format!("{} rows were moved and {} were left behind", moved.rows, moved.left).into());
     }
     for known in &devices {
-        let resolved = from.store.resolve(&known.certificate, known.tenant, &known.key).await?;
-        if resolved.enrollment.is_some() {
+        if poll(&from.store, known, None).await.is_ok() {
             return Err("a device is still known where it was".into());
         }
         poll(&to.store, known, Some(uuid)).await?;
