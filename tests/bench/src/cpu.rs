@@ -81,6 +81,16 @@ pub(crate) fn resident(process: u32) -> Result<u64, Failure> {
     Ok(kibibytes * 1024)
 }
 
+/// What a process has had the disk write so far, in bytes; what goes to sockets is not among it.
+pub(crate) fn written(process: u32) -> Result<u64, Failure> {
+    let path = format!("/proc/{process}/io");
+    let io = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let bytes = io
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok());
+    Ok(bytes.ok_or_else(|| format!("{path} has no write_bytes"))?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +112,11 @@ mod tests {
     fn this_process_has_a_parent_memory_and_a_family() {
         let this = std::process::id();
         assert!(resident(this).unwrap() > 1 << 20);
+        let before = written(this).unwrap();
+        // On the disk that the build is on: the folder for temporary files may be in memory.
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        std::io::Write::write_all(&mut file, &[1; 1 << 16]).unwrap();
+        assert!(written(this).unwrap() >= before + (1 << 16));
         assert!(used_by_family(this).unwrap() >= used(this).unwrap());
         assert_eq!(parent(this).unwrap(), std::os::unix::process::parent_id());
         // Larger than any process number of Linux.

@@ -25,6 +25,9 @@ const KEYS: usize = 8;
 /// How many devices get their identity at once.
 const AT_ONCE: usize = 4;
 
+/// What every device deposits.
+pub(crate) const BOOTSTRAP_TOKEN: &[u8] = b"a bootstrap token of the bench";
+
 /// A device with its identity.
 pub(crate) struct Device {
     pub(crate) serial_number: String,
@@ -136,6 +139,22 @@ impl Device {
             ("Token", Value::Data(self.push_token.clone())),
             ("PushMagic", "bench-magic".into()),
         ]))
+    }
+
+    /// Deposits a bootstrap token.
+    pub(crate) fn deposit(&self) -> Result<Vec<u8>, Failure> {
+        self.check_in(Dictionary::from_iter([
+            ("MessageType", Value::from("SetBootstrapToken")),
+            ("BootstrapToken", Value::Data(BOOTSTRAP_TOKEN.to_vec())),
+        ]))
+    }
+
+    /// Asks for it.
+    pub(crate) fn fetch(&self) -> Result<Vec<u8>, Failure> {
+        self.check_in(Dictionary::from_iter([(
+            "MessageType",
+            Value::from("GetBootstrapToken"),
+        )]))
     }
 
     /// A poll of a device that has nothing to report.

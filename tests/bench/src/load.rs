@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use russet_store::testing::PostgresCluster;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::stats::Samples;
@@ -15,12 +17,12 @@ pub(crate) type Request = Arc<[u8]>;
 /// Two that a device sends one after the other.
 pub(crate) type Pair = (Request, Request);
 
-/// Whose processor time counts.
-#[derive(Clone, Copy)]
+/// Whose processor time counts, and who writes.
+#[derive(Clone)]
 pub(crate) struct Processes {
-    pub(crate) server: u32,
-    /// The first process of the database's server; none for a database inside our server.
-    pub(crate) database: Option<u32>,
+    server: u32,
+    /// The database's server, and its first process; none for a database inside our server.
+    database: Option<(Arc<PostgresCluster>, u32)>,
 }
 
 /// What a load was like.
@@ -30,6 +32,8 @@ pub(crate) struct Measured {
     pub(crate) server: Duration,
     pub(crate) database: Option<Duration>,
     pub(crate) generator: Duration,
+    /// What was written, in bytes: to the write-ahead log of PostgreSQL, or by our server to its disk.
+    pub(crate) written: u64,
 }
 
 impl Measured {
@@ -39,6 +43,7 @@ impl Measured {
         self.elapsed += other.elapsed;
         self.server += other.server;
         self.generator += other.generator;
+        self.written += other.written;
         if let (Some(ours), Some(theirs)) = (&mut self.database, other.database) {
             *ours += theirs;
         }
@@ -46,12 +51,55 @@ impl Measured {
 }
 
 impl Processes {
+    pub(crate) fn new(server: u32, cluster: Option<&Arc<PostgresCluster>>) -> Result<Self, Failure> {
+        // The process that starts one for each connection.
+        let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+        let first = |cluster: &Arc<PostgresCluster>| -> Result<_, Failure> {
+            let checkpointer = cluster.query("postgres", sql)?.parse()?;
+            Ok((Arc::clone(cluster), cpu::parent(checkpointer)?))
+        };
+        Ok(Self {
+            server,
+            database: cluster.map(first).transpose()?,
+        })
+    }
+
+    pub(crate) fn back_end(&self) -> &'static str {
+        if self.database.is_some() {
+            "PostgreSQL"
+        } else {
+            "SQLite"
+        }
+    }
+
     fn used(&self) -> Result<[Duration; 3], Failure> {
+        let database = self.database.as_ref().map(|(_, first)| cpu::used_by_family(*first));
         Ok([
             cpu::used(self.server)?,
-            self.database.map_or(Ok(Duration::ZERO), cpu::used_by_family)?,
+            database.unwrap_or(Ok(Duration::ZERO))?,
             cpu::used(std::process::id())?,
         ])
+    }
+
+    fn written(&self) -> Result<u64, Failure> {
+        match &self.database {
+            None => cpu::written(self.server),
+            Some((cluster, _)) => {
+                let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')";
+                Ok(cluster.query("postgres", sql)?.parse()?)
+            }
+        }
+    }
+
+    /// How many rows were written to the tables of a database so far; nothing of a database inside our server tells.
+    pub(crate) async fn rows(&self, database: &str, settled: Duration) -> Result<Option<f64>, Failure> {
+        let Some((cluster, _)) = &self.database else {
+            return Ok(None);
+        };
+        // A connection tells what it did when it has had nothing to do for ten seconds, at the latest.
+        tokio::time::sleep(settled).await;
+        let sql = "SELECT COALESCE(SUM(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables";
+        Ok(Some(cluster.query(database, sql)?.parse()?))
     }
 
     /// Runs workers at the same time until all are done.
@@ -59,7 +107,7 @@ impl Processes {
     where
         W: Future<Output = Result<Samples, Failure>> + Send + 'static,
     {
-        let before = self.used()?;
+        let (before, written) = (self.used()?, self.written()?);
         let started = Instant::now();
         let mut tasks = JoinSet::new();
         for worker in workers {
@@ -76,8 +124,9 @@ impl Processes {
             samples,
             elapsed,
             server,
-            database: self.database.map(|_| database),
+            database: self.database.as_ref().map(|_| database),
             generator,
+            written: self.written()?.saturating_sub(written),
         })
     }
 }
@@ -133,6 +182,54 @@ pub(crate) async fn round_trips(
             return Err(format!("a device did not get the command {command}").into());
         }
         empty(&mut connection, &acknowledged).await?;
+        samples.add(started.elapsed());
+    }
+    Ok(samples)
+}
+
+/// Sends one device's requests after the other, each once and whatever is answered, as long as it is accepted.
+pub(crate) async fn each(mut connection: Connection, requests: Vec<Request>) -> Result<Samples, Failure> {
+    let mut samples = Samples::with_capacity(requests.len());
+    for request in requests {
+        let started = Instant::now();
+        connection.send(&request).await?.accepted("a device's message")?;
+        samples.add(started.elapsed());
+    }
+    Ok(samples)
+}
+
+/// Sends requests round and round until told to stop; each has to be accepted.
+pub(crate) async fn until(
+    mut connection: Connection,
+    requests: Vec<Request>,
+    mut stop: oneshot::Receiver<()>,
+) -> Result<Samples, Failure> {
+    let mut samples = Samples::default();
+    for request in requests.iter().cycle() {
+        if !matches!(stop.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+            break;
+        }
+        let started = Instant::now();
+        empty(&mut connection, request).await?;
+        samples.add(started.elapsed());
+    }
+    Ok(samples)
+}
+
+/// Lets one device after the other deposit a secret and fetch it: the time of a sample is that of both requests.
+pub(crate) async fn deposits(
+    mut connection: Connection,
+    messages: Vec<Pair>,
+    expected: Arc<[u8]>,
+) -> Result<Samples, Failure> {
+    let mut samples = Samples::with_capacity(messages.len());
+    for (deposit, fetch) in messages {
+        let started = Instant::now();
+        empty(&mut connection, &deposit).await?;
+        let answer = connection.send(&fetch).await?.accepted("a fetched secret")?;
+        if !answer.body.windows(expected.len()).any(|window| window == &*expected) {
+            return Err("a device did not get its secret back".into());
+        }
         samples.add(started.elapsed());
     }
     Ok(samples)

@@ -13,6 +13,7 @@ mod hooks;
 mod load;
 mod machine;
 mod many;
+mod million;
 mod page;
 mod plugins;
 mod process;
@@ -75,6 +76,10 @@ enum Subject {
     Sqlite,
     /// The same on PostgreSQL.
     Postgres,
+    /// A thousand devices and a million on SQLite: polls, memory, one command for many.
+    ManySqlite,
+    /// The same on PostgreSQL.
+    ManyPostgres,
     /// What one of everything costs in statements, pages and bytes, and tenants over several databases: the figures of
     /// core/docs/scale.md. Only if it is named.
     Tenfold,
@@ -97,6 +102,8 @@ impl Subject {
             Self::Start => start::section(scale).await,
             Self::Sqlite => serving::sqlite(scale).await,
             Self::Postgres => serving::postgres(scale).await,
+            Self::ManySqlite => million::sqlite(scale).await,
+            Self::ManyPostgres => million::postgres(scale).await,
             Self::Tenfold => tenfold::section(scale).await,
         }
     }

@@ -33,6 +33,17 @@ pub(crate) struct Figure {
     samples: usize,
     /// How it was measured, as far as the section's method does not say.
     method: String,
+    goals: Vec<Goal>,
+}
+
+/// What a figure should be.
+#[derive(Debug, Serialize)]
+struct Goal {
+    what: String,
+    wanted: String,
+    value: f64,
+    unit: &'static str,
+    met: bool,
 }
 
 /// A number with its unit.
@@ -50,7 +61,31 @@ impl Figure {
             values: Vec::new(),
             samples,
             method: method.into(),
+            goals: Vec::new(),
         }
+    }
+
+    /// Sets what the figure should be at least.
+    #[must_use]
+    pub(crate) fn at_least(self, what: &str, value: f64, wanted: f64, unit: &'static str) -> Self {
+        self.goal(what, value, "≥", wanted, unit, value >= wanted)
+    }
+
+    /// Sets what the figure should be at most.
+    #[must_use]
+    pub(crate) fn at_most(self, what: &str, value: f64, wanted: f64, unit: &'static str) -> Self {
+        self.goal(what, value, "≤", wanted, unit, value <= wanted)
+    }
+
+    fn goal(mut self, what: &str, value: f64, sign: &str, wanted: f64, unit: &'static str, met: bool) -> Self {
+        self.goals.push(Goal {
+            what: what.to_owned(),
+            wanted: format!("{sign} {} {unit}", readable(wanted)),
+            value,
+            unit,
+            met,
+        });
+        self
     }
 
     #[must_use]
@@ -116,6 +151,7 @@ impl Report {
     /// The table, in Markdown.
     pub(crate) fn to_markdown(&self) -> String {
         let mut text = format!("Measured on {}.\n", self.machine);
+        self.goals_to_markdown(&mut text);
         for section in &self.sections {
             // Writing to a string does not fail.
             let _ = write!(text, "\n### {}\n\n{}\n\n", section.title, section.method);
@@ -133,6 +169,22 @@ impl Report {
             }
         }
         text
+    }
+
+    /// Every goal beside its figure, in one table.
+    fn goals_to_markdown(&self, text: &mut String) {
+        let figures = self.sections.iter().flat_map(|section| &section.figures);
+        let goals: Vec<&Goal> = figures.flat_map(|figure| &figure.goals).collect();
+        if goals.is_empty() {
+            return;
+        }
+        text.push_str("\n### Goals\n\nThe rows below say how each was measured.\n\n");
+        text.push_str("| what | goal | figure | met |\n| --- | --- | --- | --- |\n");
+        for goal in goals {
+            let met = if goal.met { "yes" } else { "**no**" };
+            let figure = format!("{} {}", readable(goal.value), goal.unit);
+            let _ = writeln!(text, "| {} | {} | {figure} | {met} |", goal.what, goal.wanted);
+        }
     }
 }
 
@@ -194,6 +246,21 @@ mod tests {
         assert_eq!(figure(Duration::from_micros(25)), "p50 25.0 µs");
         assert_eq!(figure(Duration::from_micros(2_500)), "p50 2.50 ms");
         assert_eq!(figure(Duration::from_secs(90)), "p50 90.0 s");
+    }
+
+    #[test]
+    fn goals_stand_together_with_what_became_of_them() {
+        let mut report = Report::new(Machine::of_tests());
+        let mut section = Section::new("Polls", "Over TLS.");
+        section.add(Figure::new("idle", 1, "").at_least("idle polls", 9_500.0, 9_000.0, "polls/s"));
+        section.add(Figure::new("memory", 1, "").at_most("memory", 61.0, 60.0, "MiB"));
+        report.add(section);
+        let table = report.to_markdown();
+        assert!(
+            table.contains("| idle polls | ≥ 9,000 polls/s | 9,500 polls/s | yes |"),
+            "{table}"
+        );
+        assert!(table.contains("| memory | ≤ 60.0 MiB | 61.0 MiB | **no** |"), "{table}");
     }
 
     #[test]

@@ -101,4 +101,39 @@ impl Scale {
     pub(crate) fn tenfold_operations(self) -> usize {
         self.pick(2_000, 40)
     }
+
+    /// Rounds of one command to every device while the command policy is asked.
+    pub(crate) fn guarded_rounds(self) -> usize {
+        self.pick(2, 1)
+    }
+
+    /// After this time the database has told what it did.
+    pub(crate) fn statistics(self) -> Duration {
+        self.pick(Duration::from_secs(11), Duration::from_millis(10))
+    }
+
+    /// Enrolled devices where there are few and where there are many.
+    pub(crate) fn populations(self) -> [usize; 2] {
+        self.pick([1_000, 1_000_000], [100, 3_000])
+    }
+
+    /// How many of them are real and poll.
+    pub(crate) fn sampled(self) -> usize {
+        self.pick(64, 8)
+    }
+
+    /// How many of the many can be pushed to.
+    pub(crate) fn awake(self) -> usize {
+        self.pick(100_000, 1_500)
+    }
+
+    /// How many devices are named for one command.
+    pub(crate) fn named(self) -> usize {
+        self.pick(10_000, 1_000)
+    }
+
+    /// How often the few and the many take turns, and for how long each.
+    pub(crate) fn turns(self) -> (usize, Duration) {
+        self.pick((7, Duration::from_secs(2)), (2, Duration::from_millis(200)))
+    }
 }

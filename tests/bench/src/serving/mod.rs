@@ -1,14 +1,14 @@
-//! The server under load, on one back end: enrollments, polls, commands, pushes and swaps.
+//! The server under load, on one back end: enrollments, polls, commands, pushes, swaps, and what plugins add to each.
 
-use std::collections::HashSet;
+mod commands;
+mod policies;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use russet_simulator::apns::{ApnsOptions, ApnsStandIn, ReceivedPush};
+use russet_simulator::apns::{ApnsOptions, ApnsStandIn};
 use russet_store::testing::{PostgresCluster, postgres_is_skipped};
 use serde_json::json;
-use tokio::sync::broadcast::Receiver;
-use tokio::time::timeout;
 
 use crate::fleet::{self, Device};
 use crate::load::{self, Measured, Pair, Processes, Request, share};
@@ -18,19 +18,17 @@ use crate::scale::Scale;
 use crate::start::mebibytes;
 use crate::stats::{Samples, per_second};
 use crate::wire::{Connection, Target};
-use crate::{Failure, cpu, push, say};
+use crate::{Failure, push, say};
 
 const METHOD: &str = "`russet serve` as a process with its default settings, asked over TLS 1.3 and HTTP/1.1 on \
     loopback, connections kept open, by a load generator on the same cores: what it, the database and the stand-in of \
     APNs use is missing to the server. Every connection has devices of its own and sends its next request when the last is \
     answered. Requests are made and signed (RSA-2048, SHA-256) beforehand, and every answer is checked. CPU is user and \
-    system time of all threads, per poll, enrollment or command.";
+    system time of all threads, per poll, enrollment or command; so is what was written: with what the server writes on \
+    its own, such as last-seen times.";
 
 /// Connections of the load at its most.
 const CONNECTIONS: usize = 16;
-
-/// How long pushes may take to arrive before something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lets in what calls itself a device of the bench.
 fn gate(label: usize) -> serde_json::Value {
@@ -40,7 +38,10 @@ fn gate(label: usize) -> serde_json::Value {
 pub(crate) async fn sqlite(scale: Scale) -> Result<Section, Failure> {
     let section = Section::new(
         "The server on SQLite",
-        format!("{METHOD} SQLite as the server sets it up: in WAL mode, durable (`synchronous=FULL`)."),
+        format!(
+            "{METHOD} SQLite as the server sets it up: in WAL mode, durable (`synchronous=FULL`); `disk` is what its \
+             process had the disk write, log and tables together."
+        ),
     );
     measure(section, None, scale).await
 }
@@ -57,7 +58,8 @@ pub(crate) async fn postgres(scale: Scale) -> Result<Section, Failure> {
         title,
         format!(
             "{METHOD} PostgreSQL on the same machine over a Unix socket, durable (`fsync=on`), with 8 connections; \
-             analyzed once after the devices enrolled, as it does by itself within a minute."
+             analyzed once after the devices enrolled, as it does by itself within a minute; `WAL` is what its \
+             write-ahead log grew by, `rows` is how many it inserted, updated or deleted."
         ),
     );
     measure(section, Some(cluster), scale).await
@@ -76,17 +78,14 @@ async fn measure(
     let certificate = apns.issue_push_certificate(push::TOPIC)?;
     let certificate = json!({"certificate_pem": certificate.certificate, "private_key_pem": certificate.key});
     administrator.send("PUT", "push-certificates", &certificate).await?;
-    administrator.install("enrollment-gate", Some(gate(0))).await?;
 
     say("  getting identities");
-    let devices = Arc::new(fleet::identified(&server.target, scale.devices()).await?);
+    let (gated, ungated) = (scale.devices(), scale.devices() / 2);
+    let devices = Arc::new(fleet::identified(&server.target, gated + ungated).await?);
     for device in devices.iter() {
         apns.register(&device.push_token, push::TOPIC);
     }
-    let processes = Processes {
-        server: server.process(),
-        database: cluster.as_deref().map(first_process).transpose()?,
-    };
+    let processes = Processes::new(server.process(), cluster.as_ref())?;
     let bench = Bench {
         installation,
         server,
@@ -95,7 +94,7 @@ async fn measure(
         processes,
         scale,
     };
-    bench.enrollments(&mut section).await?;
+    bench.enrollments(ungated, &mut section).await?;
     if let Some(cluster) = &cluster {
         // What autovacuum does within a minute. Until then the database has no idea of how large the tables are.
         cluster.query("bench", "ANALYZE")?;
@@ -108,14 +107,9 @@ async fn measure(
         bench.devices.len()
     );
     section.add(Figure::new("memory", 1, how).with("", mebibytes(bench.server.resident()?), "MiB"));
+    bench.policies(&mut section).await?;
     bench.server.stop().await?;
     Ok(section)
-}
-
-/// The process that starts one for each connection.
-fn first_process(cluster: &PostgresCluster) -> Result<u32, Failure> {
-    let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
-    cpu::parent(cluster.query("postgres", sql)?.parse()?)
 }
 
 /// A server with devices.
@@ -129,12 +123,36 @@ struct Bench {
 }
 
 impl Bench {
-    async fn enrollments(&self, section: &mut Section) -> Result<(), Failure> {
+    /// The first of the devices enroll where there is no gate, the others where there is one.
+    async fn enrollments(&self, ungated: usize, section: &mut Section) -> Result<(), Failure> {
         say("  enrolling");
-        let messages = fleet::prepare(&self.devices, |device| {
+        let mut messages: Vec<Pair> = fleet::prepare(&self.devices, |device| {
             Ok((device.authenticate()?.into(), device.token_update()?.into()))
         })
         .await?;
+        let gated = messages.split_off(ungated);
+        let how = format!("Authenticate and TokenUpdate; no plugin; {CONNECTIONS} connections");
+        let without = self.enroll(messages).await?;
+        section.add(figure("enrollments without a gate", &without, "enrollments/s", how));
+
+        let mut administrator = self.server.administrator().await?;
+        administrator.install("enrollment-gate", Some(gate(0))).await?;
+        let count = gated.len();
+        let before = self.processes.rows("bench", self.scale.statistics()).await?;
+        let with = self.enroll(gated).await?;
+        let after = self.processes.rows("bench", self.scale.statistics()).await?;
+        let how =
+            format!("Authenticate and TokenUpdate; the `enrollment-gate` plugin is asked; {CONNECTIONS} connections");
+        let rate = per_second(count, with.elapsed);
+        let what = format!("enrollments, {}, gate asked", self.back_end());
+        let figure = figure("enrollments", &with, "enrollments/s", how);
+        let figure = rows(figure, before, after, count).at_least(&what, rate, 2_000.0, "enrollments/s");
+        section.add(figure);
+        section.add(difference("enrollment", "the gate", &without, &with));
+        Ok(())
+    }
+
+    async fn enroll(&self, messages: Vec<Pair>) -> Result<Measured, Failure> {
         let mut workers = Vec::new();
         for (at, connection) in connected(&self.server.target, CONNECTIONS)
             .await?
@@ -143,11 +161,11 @@ impl Bench {
         {
             workers.push(load::enroll(connection, share(&messages, at, CONNECTIONS)));
         }
-        let measured = self.processes.measure(workers).await?;
-        let how =
-            format!("Authenticate and TokenUpdate; the `enrollment-gate` plugin is asked; {CONNECTIONS} connections");
-        section.add(figure("enrollments", &measured, "enrollments/s", how));
-        Ok(())
+        self.processes.measure(workers).await
+    }
+
+    fn back_end(&self) -> &'static str {
+        self.processes.back_end()
     }
 
     async fn polls(&self, section: &mut Section) -> Result<(), Failure> {
@@ -155,12 +173,19 @@ impl Bench {
         for connections in [1, CONNECTIONS] {
             say(&format!("  polling over {connections} connections"));
             let targets = vec![self.server.target.clone(); connections];
+            let before = self.processes.rows("bench", self.scale.statistics()).await?;
             let measured = self.poll(&targets, &requests).await?;
+            let after = self.processes.rows("bench", self.scale.statistics()).await?;
             let how = format!(
                 "`Mdm-Signature`; {connections} connections; {} devices",
                 self.devices.len()
             );
-            section.add(figure("idle polls", &measured, "polls/s", how));
+            let count = measured.samples.len();
+            let figure = rows(figure("idle polls", &measured, "polls/s", how), before, after, count);
+            section.add(match connections {
+                CONNECTIONS => self.with_goals(figure, &measured),
+                _ => figure,
+            });
         }
         let requests = fleet::prepare(&self.devices, |device| Ok(device.unsigned_idle()?.into())).await?;
         let requests: Vec<Request> = requests.into_iter().take(CONNECTIONS).collect();
@@ -173,8 +198,28 @@ impl Bench {
             "TLS client certificate, kept open; {} devices with a connection each",
             targets.len()
         );
-        section.add(figure("idle polls", &measured, "polls/s", how));
+        let rate = per_second(measured.samples.len(), measured.elapsed);
+        let what = format!("idle polls, {}, mTLS", self.back_end());
+        let figure = figure("idle polls", &measured, "polls/s", how);
+        section.add(figure.at_least(&what, rate, 20_000.0, "polls/s"));
         Ok(())
+    }
+
+    /// What idle polls with a signature should be like.
+    fn with_goals(&self, figure: Figure, measured: &Measured) -> Figure {
+        let count = measured.samples.len();
+        let rate = per_second(count, measured.elapsed);
+        let what = format!("idle polls, {}, `Mdm-Signature`", self.back_end());
+        match measured.database {
+            None => figure.at_least(&what, rate, 9_000.0, "polls/s"),
+            Some(database) => {
+                let each = (measured.server + database).as_secs_f64() * 1e3 / count as f64;
+                let cpu = format!("{what}: CPU of server and database");
+                figure
+                    .at_least(&what, rate, 8_000.0, "polls/s")
+                    .at_most(&cpu, each, 0.2, "ms")
+            }
+        }
     }
 
     /// Polls for the time of the scale, over one connection to each target.
@@ -197,95 +242,6 @@ impl Bench {
         self.processes.measure(workers).await
     }
 
-    async fn commands(&self, section: &mut Section) -> Result<(), Failure> {
-        let serial_numbers: Vec<&str> = self
-            .devices
-            .iter()
-            .map(|device| device.serial_number.as_str())
-            .collect();
-        let ask = json!({
-            "devices": serial_numbers,
-            "command": {"RequestType": "DeviceInformation", "Queries": ["DeviceName", "OSVersion", "SerialNumber"]},
-        });
-        let idle: Vec<Request> = fleet::prepare(&self.devices, |device| Ok(device.idle()?.into())).await?;
-        let (mut enqueued, mut pushed) = (Samples::default(), Duration::ZERO);
-        let mut answered: Option<Measured> = None;
-        for round in 0..self.scale.command_rounds() {
-            say(&format!(
-                "  commands, round {} of {}",
-                round + 1,
-                self.scale.command_rounds()
-            ));
-            let pushes = self.apns.subscribe();
-            // Connected for each round: the server ends connections that are idle for long.
-            let mut administrator = self.server.administrator().await?;
-            let started = Instant::now();
-            let report = administrator.send("POST", "commands", &ask).await?;
-            enqueued.add(started.elapsed());
-            self.arrived(pushes).await?;
-            pushed += started.elapsed();
-            let command = report["command_uuid"].as_str().ok_or("no command_uuid")?.to_uppercase();
-            let measured = self.answers(&idle, command).await?;
-            match &mut answered {
-                Some(all) => all.merge(measured),
-                None => answered = Some(measured),
-            }
-        }
-        let answered = answered.ok_or("no commands were measured")?;
-        let devices = self.devices.len();
-        let how = format!("a poll that brings the command, and the report of its result; {CONNECTIONS} connections");
-        section.add(figure("command round trips", &answered, "commands/s", how));
-        let how = format!("one DeviceInformation for {devices} devices by one API request, until it is answered");
-        section.add(
-            Figure::new("enqueuing", enqueued.len(), how)
-                .duration("p50", enqueued.median())
-                .with("", devices as f64 / enqueued.median().as_secs_f64(), "devices/s"),
-        );
-        let count = devices * self.scale.command_rounds();
-        let how = "from that API request until the last push is at the stand-in: queue, outbox, claim, push, mark done";
-        section.add(Figure::new("pushes from the outbox", count, how).rate(count, pushed, "pushes/s"));
-        Ok(())
-    }
-
-    /// Waits until as many pushes have come as there are devices.
-    async fn arrived(&self, mut pushes: Receiver<ReceivedPush>) -> Result<(), Failure> {
-        let wanted = self.devices.len();
-        let mut devices = HashSet::with_capacity(wanted);
-        let all = timeout(PATIENCE, async {
-            while devices.len() < wanted {
-                devices.insert(pushes.recv().await?.token);
-            }
-            Ok(())
-        });
-        all.await.unwrap_or_else(|_| {
-            let log = self.installation.log();
-            Err(format!(
-                "{} of {wanted} devices were pushed to; the server says: {log}",
-                devices.len()
-            )
-            .into())
-        })
-    }
-
-    async fn answers(&self, idle: &[Request], command: String) -> Result<Measured, Failure> {
-        let uuid = command.clone();
-        let reports = fleet::prepare(&self.devices, move |device| Ok(device.acknowledged(&uuid)?.into())).await?;
-        let messages: Vec<Pair> = idle.iter().cloned().zip(reports).collect();
-        let mut workers = Vec::new();
-        for (at, connection) in connected(&self.server.target, CONNECTIONS)
-            .await?
-            .into_iter()
-            .enumerate()
-        {
-            workers.push(load::round_trips(
-                connection,
-                share(&messages, at, CONNECTIONS),
-                command.clone(),
-            ));
-        }
-        self.processes.measure(workers).await
-    }
-
     /// Changes the gate's settings through the API while devices poll.
     async fn swaps(&self, section: &mut Section) -> Result<(), Failure> {
         say("  swapping under load");
@@ -301,7 +257,7 @@ impl Bench {
             {
                 workers.push(load::poll(connection, share(&requests, at, connections), until));
             }
-            let processes = self.processes;
+            let processes = self.processes.clone();
             tokio::spawn(async move { processes.measure(workers).await })
         };
         let mut administrator = self.server.administrator().await?;
@@ -333,7 +289,32 @@ fn figure(what: &str, measured: &Measured, unit: &'static str, how: String) -> F
         Some(database) => figure.with("database", each(database), "ms"),
         None => figure,
     };
-    figure.with("load generator", each(measured.generator), "ms")
+    let log = if measured.database.is_some() { "WAL" } else { "disk" };
+    figure.with("load generator", each(measured.generator), "ms").with(
+        log,
+        measured.written as f64 / count as f64,
+        "bytes",
+    )
+}
+
+/// Adds how many rows were written for each.
+fn rows(figure: Figure, before: Option<f64>, after: Option<f64>, count: usize) -> Figure {
+    match before.zip(after) {
+        Some((before, after)) => figure.with("rows", (after - before) / count as f64, ""),
+        None => figure,
+    }
+}
+
+/// What a plugin adds to something, in processor time of server and database.
+fn difference(of: &str, plugin: &str, without: &Measured, with: &Measured) -> Figure {
+    let each = |measured: &Measured| {
+        let used = measured.server + measured.database.unwrap_or_default();
+        used.as_secs_f64() * 1e3 / measured.samples.len() as f64
+    };
+    let how = "CPU of server and database with it, less the same without; the whole path, with its decision records";
+    Figure::new(format!("ratio: {plugin}, per {of}"), with.samples.len(), how)
+        .with("", each(with) - each(without), "ms")
+        .with("with to without", each(with) / each(without), "×")
 }
 
 async fn connected(target: &Target, count: usize) -> Result<Vec<Connection>, Failure> {
