@@ -14,6 +14,9 @@
 
 mod api;
 mod config;
+mod front;
+mod nodes;
+pub mod page;
 mod program;
 mod server;
 mod wait;
@@ -21,6 +24,8 @@ mod world;
 
 pub use api::{Answer, ApiUser, component};
 pub use config::Config;
+pub use front::Front;
+pub use nodes::{Database, Nodes};
 pub use program::{Cli, program, russet, workspace};
 pub use server::{NotStarted, TestServer, private_address};
 pub use wait::{PATIENCE, eventually, soon};
