@@ -189,10 +189,10 @@ impl Side {
     async fn enqueue_all(&self, apns: &ApnsStandIn, section: &mut Section, scale: Scale) -> Result<(), Failure> {
         say("  one command for all devices");
         let updates: Vec<Request> = fleet::prepare(&self.devices, |device| Ok(device.token_update()?.into())).await?;
+        let delivered = quiet(apns).await;
         let connection = self.server.target.connect().await?;
         let (done, stop) = tokio::sync::oneshot::channel();
         let writer = tokio::spawn(load::until(connection, updates, stop));
-        let delivered = apns.counters().delivered;
         let mut administrator = self.server.administrator().await?;
         let ask = json!({"all": true, "command": {"RequestType": "InstalledApplicationList"}});
         let started = Instant::now();
@@ -248,6 +248,17 @@ impl Side {
                 return Err(format!("{delivered} pushes came, not {wanted}; the server says: {log}").into());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Waits until the pushes of earlier commands have come; how many there are then.
+async fn quiet(apns: &ApnsStandIn) -> u64 {
+    loop {
+        let before = apns.counters().delivered;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if apns.counters().delivered == before {
+            return before;
         }
     }
 }

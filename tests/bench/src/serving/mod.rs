@@ -312,7 +312,7 @@ fn difference(of: &str, plugin: &str, without: &Measured, with: &Measured) -> Fi
         used.as_secs_f64() * 1e3 / measured.samples.len() as f64
     };
     let how = "CPU of server and database with it, less the same without; the whole path, with its decision records";
-    Figure::new(format!("ratio: {plugin}, per {of}"), with.samples.len(), how)
+    Figure::new(format!("cost of {plugin}, per {of}"), with.samples.len(), how)
         .with("", each(with) - each(without), "ms")
         .with("with to without", each(with) / each(without), "×")
 }
