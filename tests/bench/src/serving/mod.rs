@@ -173,15 +173,12 @@ impl Bench {
         for connections in [1, CONNECTIONS] {
             say(&format!("  polling over {connections} connections"));
             let targets = vec![self.server.target.clone(); connections];
-            let before = self.processes.rows("bench", self.scale.statistics()).await?;
             let measured = self.poll(&targets, &requests).await?;
-            let after = self.processes.rows("bench", self.scale.statistics()).await?;
             let how = format!(
                 "`Mdm-Signature`; {connections} connections; {} devices",
                 self.devices.len()
             );
-            let count = measured.samples.len();
-            let figure = rows(figure("idle polls", &measured, "polls/s", how), before, after, count);
+            let figure = figure("idle polls", &measured, "polls/s", how);
             section.add(match connections {
                 CONNECTIONS => self.with_goals(figure, &measured),
                 _ => figure,
