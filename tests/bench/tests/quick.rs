@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
@@ -74,4 +75,44 @@ fn the_page_is_not_written_by_a_run_of_parts() {
         .unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("--write is for a whole run"));
+}
+
+/// A row's name without its numbers: a quick run has other ones.
+fn without_numbers(name: &str) -> String {
+    let words = name.split_whitespace();
+    let words = words.map(|word| {
+        if word.starts_with(|c: char| c.is_ascii_digit()) {
+            "N"
+        } else {
+            word
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_is_counted_is_what_the_page_on_scale_says() {
+    let sections = sections("tenfold");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../core/docs/scale.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let names = |line: &str| {
+        let name = line.strip_prefix("| ")?.split(" | ").next()?;
+        Some(without_numbers(name))
+    };
+    let shown: BTreeSet<String> = page.lines().filter_map(names).collect();
+    for figure in sections[0]["figures"].as_array().unwrap() {
+        let what = without_numbers(figure["what"].as_str().unwrap());
+        assert!(shown.contains(&what), "core/docs/scale.md does not show: {what}");
+    }
+    for what in [
+        "idle poll",
+        "command: its whole life",
+        "network: a push",
+        "rows of a tenant that moved",
+    ] {
+        assert!(
+            std::env::var("RUSSET_TEST_SKIP_POSTGRES").is_ok() || has(&sections[0], what),
+            "{what}"
+        );
+    }
 }
