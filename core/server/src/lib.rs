@@ -8,6 +8,7 @@ mod admin_token;
 mod background;
 pub mod config;
 pub mod data_dir;
+pub mod database;
 pub mod logging;
 mod metrics;
 mod parts;

@@ -11,7 +11,7 @@ use crate::events::{self, NewEvent};
 use crate::ids::{EnrollmentId, TenantId, words};
 use crate::page::{Cursor, Page, probe};
 use crate::store::Store;
-use crate::vault::{Binding, Vault};
+use crate::vault::{Binding, Kind, Vault};
 
 words! {
     /// What is in escrow.
@@ -258,7 +258,7 @@ impl Store {
 fn binding(tenant: TenantId, kind: EscrowKind, row: &str) -> Binding<'_> {
     Binding {
         tenant,
-        kind: kind.as_str(),
+        kind: Kind::Escrow(kind),
         row,
     }
 }

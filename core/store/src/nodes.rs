@@ -33,20 +33,23 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn report_node(&self, node: NodeRecord) -> Result<(), StoreError> {
-        self.write(node, |db, node| {
+        let keys = self.keys_of_node(&node.id);
+        self.write((node, keys), |db, (node, keys)| {
             Box::pin(async move {
                 let generations =
                     serde_json::to_string(&node.generations).map_err(|_| StoreError::Corrupt("generation"))?;
                 db.exec(
-                    "INSERT INTO nodes (id, name, generations, started_at, seen_at) VALUES ($1, $2, $3, $4, $5) \
+                    "INSERT INTO nodes (id, name, generations, started_at, seen_at, vault_generation) \
+                     VALUES ($1, $2, $3, $4, $5, $6) \
                      ON CONFLICT (id) DO UPDATE SET name = excluded.name, generations = excluded.generations, \
-                     seen_at = excluded.seen_at",
+                     seen_at = excluded.seen_at, vault_generation = excluded.vault_generation",
                     values![
                         node.id.clone(),
                         node.name.clone(),
                         generations,
                         ms(node.started_at),
-                        ms(node.seen_at)
+                        ms(node.seen_at),
+                        *keys
                     ],
                 )
                 .await?;

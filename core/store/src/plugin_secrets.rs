@@ -7,17 +7,12 @@ use crate::db::{Db, ms, values};
 use crate::error::StoreError;
 use crate::ids::TenantId;
 use crate::store::Store;
-use crate::vault::Binding;
+use crate::vault::{Binding, Kind};
 
 /// The most secrets of one plugin of a tenant.
 pub const MAX_PLUGIN_SECRETS: u64 = 100;
 /// The most signing keys of one plugin of a tenant.
 pub const MAX_PLUGIN_KEYS: u64 = 16;
-
-/// The kinds of what is sealed for a plugin.
-const SECRET: &str = "plugin-secret";
-const KEY: &str = "plugin-key";
-const HANDED_OUT: &str = "plugin-sealed";
 
 /// A plugin's secret as it is stored: readable with the data key only. Made by [`Store::sealed_plugin_secret`], for an
 /// operation that stores it together with other things.
@@ -29,11 +24,11 @@ pub struct SealedPluginSecret {
 }
 
 /// The additional data names the row; plugins' names hold no slash.
-fn row(plugin: &str, name: &str) -> String {
+pub(crate) fn row(plugin: &str, name: &str) -> String {
     format!("{plugin}/{name}")
 }
 
-fn binding<'a>(tenant: TenantId, kind: &'static str, row: &'a str) -> Binding<'a> {
+fn binding<'a>(tenant: TenantId, kind: Kind, row: &'a str) -> Binding<'a> {
     Binding { tenant, kind, row }
 }
 
@@ -58,7 +53,8 @@ impl Store {
         sealed
             .map(|found| {
                 let sealed: Vec<u8> = found.get(0)?;
-                self.vault().open(binding(tenant, SECRET, &row(plugin, name)), &sealed)
+                self.vault()
+                    .open(binding(tenant, Kind::PluginSecret, &row(plugin, name)), &sealed)
             })
             .transpose()
     }
@@ -96,7 +92,9 @@ impl Store {
         Ok(SealedPluginSecret {
             plugin: plugin.to_owned(),
             name: name.to_owned(),
-            sealed: self.vault().seal(binding(tenant, SECRET, &row(plugin, name)), secret)?,
+            sealed: self
+                .vault()
+                .seal(binding(tenant, Kind::PluginSecret, &row(plugin, name)), secret)?,
         })
     }
 
@@ -140,7 +138,7 @@ impl Store {
     /// # Errors
     /// When sealing fails.
     pub fn seal_for_plugin(&self, tenant: TenantId, plugin: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        self.vault().seal(binding(tenant, HANDED_OUT, plugin), value)
+        self.vault().seal(binding(tenant, Kind::HandedOut, plugin), value)
     }
 
     /// Opens what was sealed for the plugin.
@@ -153,7 +151,7 @@ impl Store {
         plugin: &str,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        self.vault().open(binding(tenant, HANDED_OUT, plugin), sealed)
+        self.vault().open(binding(tenant, Kind::HandedOut, plugin), sealed)
     }
 
     /// The signing key of a name: the one that is stored, or `fresh`, which is stored from now on. Servers that ask at the same
@@ -174,7 +172,7 @@ impl Store {
         let sealed = match known {
             Some(sealed) => Some(sealed),
             None => {
-                let sealed = self.vault().seal(binding(tenant, KEY, &id), fresh)?;
+                let sealed = self.vault().seal(binding(tenant, Kind::PluginKey, &id), fresh)?;
                 let input = (tenant, plugin.to_owned(), name.to_owned(), sealed, now);
                 self.write(input, |db, (tenant, plugin, name, sealed, now)| {
                     Box::pin(async move {
@@ -200,7 +198,7 @@ impl Store {
             }
         };
         sealed
-            .map(|sealed| self.vault().open(binding(tenant, KEY, &id), &sealed))
+            .map(|sealed| self.vault().open(binding(tenant, Kind::PluginKey, &id), &sealed))
             .transpose()
     }
 }

@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::events;
 use crate::ids::TenantId;
 use crate::store::Store;
-use crate::vault::Binding;
+use crate::vault::{Binding, Kind};
 
 /// A push certificate without its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl Store {
 fn binding(tenant: TenantId, topic: &str) -> Binding<'_> {
     Binding {
         tenant,
-        kind: "push-key",
+        kind: Kind::PushKey,
         row: topic,
     }
 }

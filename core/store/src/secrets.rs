@@ -7,7 +7,7 @@ use crate::db::{Db, ms, values};
 use crate::error::StoreError;
 use crate::ids::{TenantId, words};
 use crate::store::Store;
-use crate::vault::Binding;
+use crate::vault::{Binding, Kind};
 
 words! {
     /// What a secret is for. Part of what it is sealed to.
@@ -125,7 +125,7 @@ impl Store {
 fn binding(tenant: TenantId, kind: SecretKind, name: &str) -> Binding<'_> {
     Binding {
         tenant,
-        kind: kind.as_str(),
+        kind: Kind::Secret(kind),
         row: name,
     }
 }

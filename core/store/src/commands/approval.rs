@@ -50,7 +50,7 @@ impl Store {
     pub async fn command_payload(&self, tenant: TenantId, uuid: Uuid) -> Result<Option<Vec<u8>>, StoreError> {
         let sql = "SELECT payload FROM commands WHERE tenant_id = $1 AND uuid = $2";
         let row = self.read().one(sql, values![tenant, uuid]).await?;
-        row.map(|row| Ok(self.open_command(tenant, uuid, &row.get::<Vec<u8>>(0)?)))
+        row.map(|row| self.open_command(tenant, uuid, &row.get::<Vec<u8>>(0)?))
             .transpose()
     }
 

@@ -6,10 +6,10 @@ use super::{Delivery, NewCommand, ReportWrite};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, TenantId};
 use crate::store::Store;
-use crate::vault::Binding;
+use crate::vault::{Binding, Kind};
 
 /// An enrollment has one tenant, so that a result is bound to its tenant through its enrollment.
-const OF_THE_ENROLLMENT: TenantId = TenantId(0);
+pub(crate) const OF_THE_ENROLLMENT: TenantId = TenantId(0);
 
 impl Store {
     /// The command as it is stored.
@@ -23,23 +23,24 @@ impl Store {
         self.vault().seal(command_binding(tenant, &row), payload)
     }
 
-    /// The opened payload; empty if it does not open.
-    pub(super) fn open_command(&self, tenant: TenantId, uuid: Uuid, sealed: &[u8]) -> Vec<u8> {
+    /// The opened payload; empty if it does not open. It is an error if this process has not taken over its data key yet.
+    pub(super) fn open_command(&self, tenant: TenantId, uuid: Uuid, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
         let row = uuid.to_string();
         match self.vault().open(command_binding(tenant, &row), sealed) {
-            Ok(opened) => opened.to_vec(),
+            Ok(opened) => Ok(opened.to_vec()),
+            Err(StoreError::DataKeyUnknown) => Err(StoreError::DataKeyUnknown),
             Err(error) => {
                 tracing::error!(command.uuid = %row, error = %error, "store.command does not open");
-                Vec::new()
+                Ok(Vec::new())
             }
         }
     }
 
     /// A delivery as a device gets it. A command that does not open is delivered empty: whoever makes the message finds
     /// that it does not read and defers it, and the commands behind it go out.
-    pub(super) fn open_delivery(&self, tenant: TenantId, mut delivery: Delivery) -> Delivery {
-        delivery.payload = self.open_command(tenant, delivery.uuid, &delivery.payload);
-        delivery
+    pub(super) fn open_delivery(&self, tenant: TenantId, mut delivery: Delivery) -> Result<Delivery, StoreError> {
+        delivery.payload = self.open_command(tenant, delivery.uuid, &delivery.payload)?;
+        Ok(delivery)
     }
 
     /// The report as it is stored.
@@ -69,7 +70,7 @@ impl Store {
 fn command_binding(tenant: TenantId, row: &str) -> Binding<'_> {
     Binding {
         tenant,
-        kind: "command",
+        kind: Kind::Command,
         row,
     }
 }
@@ -77,11 +78,11 @@ fn command_binding(tenant: TenantId, row: &str) -> Binding<'_> {
 fn result_binding(row: &str) -> Binding<'_> {
     Binding {
         tenant: OF_THE_ENROLLMENT,
-        kind: "result",
+        kind: Kind::Result,
         row,
     }
 }
 
-fn result_row(enrollment: EnrollmentId, uuid: Uuid) -> String {
+pub(crate) fn result_row(enrollment: EnrollmentId, uuid: Uuid) -> String {
     format!("{enrollment}:{uuid}")
 }

@@ -27,6 +27,17 @@ const ANCHOR: &str = "UPDATE decision_chains SET anchor_seq = $2, anchor_hash = 
      WHERE tenant_id = $1 AND anchor_seq < $2 \
      AND EXISTS (SELECT 1 FROM decisions WHERE tenant_id = $1 AND chain_seq = $2)";
 
+/// The records before the first that is young enough.
+const WOULD_GO: &str = "SELECT COUNT(*) FROM decisions WHERE tenant_id = $1 AND chain_seq IS NOT NULL AND chain_seq < \
+     COALESCE((SELECT chain_seq FROM decisions WHERE tenant_id = $1 AND chain_seq IS NOT NULL AND created_at > $2 \
+     ORDER BY chain_seq LIMIT 1), 9223372036854775807)";
+
+/// The calls that are old enough, of records that stay.
+const CALLS_WOULD_GO: &str = "SELECT COUNT(*) FROM decisions WHERE tenant_id = $1 AND sealed IS NOT NULL \
+     AND created_at <= $3 AND (chain_seq IS NULL OR chain_seq >= \
+     COALESCE((SELECT chain_seq FROM decisions WHERE tenant_id = $1 AND chain_seq IS NOT NULL AND created_at > $2 \
+     ORDER BY chain_seq LIMIT 1), 9223372036854775807))";
+
 fn retention_of(row: &Row) -> Result<DecisionRetention, StoreError> {
     let number = |at| {
         let number: Option<i64> = row.get(at)?;
@@ -102,17 +113,47 @@ impl Store {
         self.chain_decisions().await?;
         let (mut records, mut sealed) = (0, 0);
         for tenant in self.tenants().await? {
-            let own = self.decision_retention(tenant.id).await?;
-            let keep = own
-                .decisions_days
-                .map_or(decisions, |days| Duration::from_secs(u64::from(days) * 24 * HOUR));
-            let keep_calls = own
-                .input_hours
-                .map_or(calls, |hours| Duration::from_secs(u64::from(hours) * HOUR));
+            let (keep, keep_calls) = self.kept(tenant.id, decisions, calls).await?;
             records += self.purge_chain(tenant.id, before(now, keep)).await?;
             sealed += self.purge_calls(tenant.id, before(now, keep_calls)).await?;
         }
         Ok((records, sealed))
+    }
+
+    /// How many records and calls would be thrown away, of those that are in their chains.
+    pub(crate) async fn would_purge_decisions(
+        &self,
+        decisions: Duration,
+        calls: Duration,
+        now: Timestamp,
+    ) -> Result<(u64, u64), StoreError> {
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        let (mut records, mut sealed) = (0, 0);
+        for tenant in self.tenants().await? {
+            let (keep, keep_calls) = self.kept(tenant.id, decisions, calls).await?;
+            let row = self.read().row(WOULD_GO, values![tenant.id, before(now, keep)]).await?;
+            records += count(row.get(0)?);
+            let values = values![tenant.id, before(now, keep), before(now, keep_calls)];
+            sealed += count(self.read().row(CALLS_WOULD_GO, values).await?.get(0)?);
+        }
+        Ok((records, sealed))
+    }
+
+    /// How long a tenant's records and calls are kept.
+    async fn kept(
+        &self,
+        tenant: TenantId,
+        decisions: Duration,
+        calls: Duration,
+    ) -> Result<(Duration, Duration), StoreError> {
+        let own = self.decision_retention(tenant).await?;
+        let keep = own
+            .decisions_days
+            .map_or(decisions, |days| Duration::from_secs(u64::from(days) * 24 * HOUR));
+        let keep_calls = own
+            .input_hours
+            .map_or(calls, |hours| Duration::from_secs(u64::from(hours) * HOUR));
+        Ok((keep, keep_calls))
     }
 
     /// A thousand rows at a time: those up to the first that is young enough.

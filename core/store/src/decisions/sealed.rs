@@ -7,7 +7,7 @@ use crate::db::values;
 use crate::error::StoreError;
 use crate::ids::{DecisionId, TenantId};
 use crate::store::Store;
-use crate::vault::Binding;
+use crate::vault::{Binding, Kind};
 
 /// The most bytes of one call that are kept; of a larger one only the digests are.
 const MAX_CALL: usize = 1 << 20;
@@ -85,7 +85,7 @@ impl Store {
 fn binding(tenant: TenantId, row: &str) -> Binding<'_> {
     Binding {
         tenant,
-        kind: "recorded call",
+        kind: Kind::RecordedCall,
         row,
     }
 }

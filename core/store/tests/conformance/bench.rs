@@ -135,11 +135,56 @@ impl Bench {
 
     /// Another server on the same data.
     pub(crate) async fn reopen(&self, master: &MasterKey) -> Result<Store, russet_store::OpenError> {
-        let url = match &self.back {
+        Store::open(config(self.url()), master).await
+    }
+
+    /// As [`reopen`](Self::reopen), by a server that looks often what others changed.
+    pub(crate) async fn reopen_looking(&self, master: &MasterKey) -> Store {
+        let config = StoreConfig {
+            touch_interval: Duration::from_millis(20),
+            ..StoreConfig::new(self.url())
+        };
+        Store::open(config, master).await.unwrap()
+    }
+
+    /// The same data, by another server.
+    pub(crate) fn with(self, store: Store) -> Self {
+        Self { store, ..self }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match &self.back {
             Back::Sqlite { file, .. } => format!("sqlite://{}", file.display()),
             Back::Postgres { cluster, database } => cluster.url(database),
+        }
+    }
+
+    /// The URL of a database of the same back end with nothing in it.
+    pub(crate) fn empty_sister(&self, folder: &Path) -> String {
+        match &self.back {
+            Back::Sqlite { .. } => format!("sqlite://{}", folder.join("sister").display()),
+            Back::Postgres { cluster, database } => cluster.create_database(&format!("{database}_sister")).unwrap(),
+        }
+    }
+
+    /// What the back end calls something.
+    pub(crate) fn per<'a>(&self, sqlite: &'a str, postgres: &'a str) -> &'a str {
+        match &self.back {
+            Back::Sqlite { .. } => sqlite,
+            Back::Postgres { .. } => postgres,
+        }
+    }
+
+    /// The columns whose type is bytes, where that is a type of its own.
+    pub(crate) async fn columns_of_bytes(&self) -> Option<Vec<(String, String)>> {
+        let Back::Postgres { cluster, database } = &self.back else {
+            return None;
         };
-        Store::open(config(url), master).await
+        let sql = "SELECT table_name || ' ' || column_name FROM information_schema.columns \
+                   WHERE table_schema = current_schema() AND data_type = 'bytea'";
+        let columns = cluster.query(database, sql).unwrap();
+        let pair = |line: &str| line.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()));
+        Some(columns.lines().filter_map(pair).collect())
     }
 
     /// Runs a statement behind the store's back.
