@@ -234,6 +234,7 @@ pub(crate) fn retention(config: &Config) -> Retention {
         decisions: seconds(u64::from(config.plugins.decisions_days) * 24 * HOUR),
         recorded_calls: seconds(u64::from(config.plugins.recorded_input_hours) * HOUR),
         events: seconds(u64::from(config.plugins.events_days) * 24 * HOUR),
+        plugin_data: seconds(u64::from(config.plugins.removed_data_days) * 24 * HOUR),
         ..Retention::default()
     }
 }

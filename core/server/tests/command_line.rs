@@ -11,6 +11,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener as AsyncListener;
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +22,20 @@ struct Ran {
     out: String,
     /// The standard error output as one line, because it is broken to the terminal's width.
     err: String,
+    /// Its last line, as it is.
+    last: String,
+}
+
+impl Ran {
+    /// The error that the last line of the standard error output tells in JSON.
+    #[track_caller]
+    fn error(&self) -> Value {
+        let line: Value = serde_json::from_str(&self.last).unwrap_or_else(|error| panic!("{error}: {}", self.last));
+        assert_eq!(line.as_object().unwrap().len(), 1, "{line}");
+        let error = line["error"].clone();
+        assert!(error["message"].is_string() && error["causes"].is_array(), "{error}");
+        error
+    }
 }
 
 /// Runs `russet` in `folder`, with nothing of this process's environment.
@@ -43,6 +58,7 @@ async fn russet(folder: &Path, arguments: &[&str]) -> Ran {
     Ran {
         code: status.code(),
         out: String::from_utf8(stdout).unwrap(),
+        last: err.lines().last().unwrap_or_default().to_owned(),
         err: words.join(" "),
     }
 }
@@ -390,4 +406,119 @@ async fn a_line_that_can_not_be_understood_ends_with_two() {
             ran.err
         );
     }
+}
+
+#[tokio::test]
+async fn with_json_the_last_line_is_the_error_of_whichever_verb() {
+    const REFUSAL: &str =
+        r#"{"error": {"code": "gates", "message": "not kept", "details": [{"gate": "min_samples"}]}}"#;
+    let folder = empty();
+    std::fs::write(folder.path().join("gate.wasm"), "no component").unwrap();
+    std::fs::write(folder.path().join("russet.toml"), "[push]\nbatch = 0\n").unwrap();
+    let refusing = answering(409, "application/json", REFUSAL).await;
+    let strange = answering(200, "text/html", "<html>").await;
+    let missing = answering(
+        404,
+        "application/json",
+        r#"{"error": {"code": "not-found", "message": "no plugin"}}"#,
+    )
+    .await;
+    let closed = {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        format!("https://{}", listener.local_addr().unwrap())
+    };
+    let registry = closed.replace("https://127.0.0.1", "localhost");
+    let pull = format!("{registry}/plugins/gate:1");
+    let at = |server: &str, verb: &[&str]| -> Vec<String> {
+        let online = ["--server", server, "--token", "t"];
+        let online = if server.is_empty() { &[][..] } else { &online[..] };
+        verb.iter()
+            .chain(online)
+            .chain(&["--json"])
+            .map(|&word| word.to_owned())
+            .collect()
+    };
+    for (server, verb, code, kind) in [
+        ("", &["plugin", "inspect", "gate.wasm"][..], 1, "not-a-plugin"),
+        ("", &["plugin", "inspect", "missing.wasm"], 1, "file"),
+        ("", &["plugin", "verify", "missing.wasm"], 1, "file"),
+        ("", &["plugin", "check", "gate.wasm"], 1, "not-a-plugin"),
+        ("", &["plugin", "build", "nowhere"], 1, "not-built"),
+        ("", &["plugin", "pull", &pull, "-o", "back.wasm"], 1, "registry"),
+        ("", &["plugin", "pull", "gate:1", "-o", "back.wasm"], 1, "reference"),
+        ("", &["config", "check"], 1, "configuration"),
+        (
+            "",
+            &["device", "list", "--server", "mdm.example.com", "--token", "t"],
+            1,
+            "address",
+        ),
+        ("", &["device", "show"], 2, "usage"),
+        ("", &["plugin", "promote", "--other"], 2, "usage"),
+        (&closed, &["device", "list"], 1, "unreachable"),
+        (&strange, &["token", "list"], 1, "not-russet"),
+        (&missing, &["plugin", "show", "gate"], 1, "not-found"),
+        (&missing, &["plugin", "explain", "7"], 1, "not-found"),
+        (&missing, &["plugin", "disable", "gate"], 1, "not-found"),
+        (&refusing, &["plugin", "promote", "gate"], 1, "refused"),
+        (&refusing, &["plugin", "rollback", "gate"], 1, "refused"),
+        (&refusing, &["plugin", "canary", "5%", "gate"], 1, "refused"),
+        (&refusing, &["plugin", "shadow", "start", "gate"], 1, "refused"),
+        (&refusing, &["plugin", "grant", "gate", "--grant-asked"], 1, "refused"),
+        (&refusing, &["group", "list"], 1, "refused"),
+        (&refusing, &["publisher", "list"], 1, "refused"),
+        (&refusing, &["push-cert", "show"], 1, "refused"),
+        (&refusing, &["declaration", "list"], 1, "refused"),
+    ] {
+        let arguments = at(server, verb);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let ran = russet(folder.path(), &arguments).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{verb:?}: {}", ran.err);
+        let error = ran.error();
+        assert_eq!(error["kind"], kind, "{verb:?}: {error}");
+        if kind == "refused" {
+            assert_eq!(
+                error["server"],
+                json!({"status": 409, "code": "gates", "details": [{"gate": "min_samples"}]}),
+            );
+        } else {
+            assert!(
+                error["help"].is_string() || kind == "not-a-plugin" || kind == "not-built",
+                "{verb:?}: {error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_found_before_a_failure_is_a_document_of_its_own() {
+    let server = answering(
+        200,
+        "application/json",
+        r#"{"command_uuid": "u-1", "devices": [{"serial_number": "C02XK1", "state": "failed", "error_chain": []}]}"#,
+    )
+    .await;
+    let mut arguments = vec![
+        "command",
+        "send",
+        "--device",
+        "C02XK1",
+        "ProfileList",
+        "--wait",
+        "--json",
+    ];
+    arguments.extend(["--server", &server, "--token", "t"]);
+    let ran = russet(empty().path(), &arguments).await;
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(ran.error()["kind"], "not-done");
+    let found: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(found["devices"][0]["state"], "failed");
+    // Without the flag, people read what they always read.
+    arguments.retain(|argument| *argument != "--json");
+    let ran = russet(empty().path(), &arguments).await;
+    assert!(
+        ran.err.ends_with("not done by C02XK1") && !ran.err.contains("not-done"),
+        "{}",
+        ran.err
+    );
 }

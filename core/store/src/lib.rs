@@ -18,6 +18,7 @@
 mod api_tokens;
 mod assignments;
 mod backend;
+mod backup;
 mod certificates;
 mod challenges;
 mod commands;
@@ -31,38 +32,45 @@ mod entity;
 mod error;
 mod escrow;
 mod events;
+mod figures;
 mod groups;
 mod ids;
+mod import;
 mod leases;
 mod maintenance;
 mod migration;
 mod nodes;
 mod observers;
 mod page;
+mod plugin_data;
 mod plugin_kv;
 mod plugin_secrets;
 mod plugins;
 mod profiles;
 mod publishers;
+mod purge;
 mod push;
 mod push_certificates;
 mod schedules;
 mod secrets;
 mod signals;
+mod stats;
 mod store;
 mod tenants;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod transfer;
 mod vault;
 
 pub use api_tokens::ApiToken;
 pub use assignments::{ProfileAssignment, ProfileCommands};
+pub use backup::{BackupError, BackupInfo, backup_database, inspect_backup, put_in_place, sqlite_file};
 pub use certificates::{CertificateRecord, NewCertificate};
 pub use challenges::{ChallengeRecord, Consumed, Issued, NewChallenge};
 pub use commands::{
-    Approval, CommandCounts, CommandOrigin, CommandRecord, Delivery, Enqueued, EntryRecord, EntryState, FlushFilter,
-    Hold, NewCommand, OpenCounts, Poll, QueueCounts, QueueRules, ReportStatus, ReportWrite, Reported, TargetName,
-    Targets,
+    Approval, Caller, CallerCertificate, CommandCounts, CommandOrigin, CommandRecord, Delivery, Enqueued, EntryRecord,
+    EntryState, FlushFilter, Hold, NewCommand, OpenCounts, Poll, QueueAsk, QueueCounts, QueueRules, QueueView,
+    ReportStatus, ReportWrite, Reported, TargetName, Targets,
 };
 pub use comparisons::{Comparison, ComparisonReport, ComparisonSample};
 pub use decisions::{
@@ -81,15 +89,20 @@ pub use enrollments::{
 pub use error::{DatabaseError, MasterKeyError, OpenError, StoreError};
 pub use escrow::{Decided, EscrowInfo, EscrowKind, HeldDeposit};
 pub use events::{EventFilter, EventRecord, NewEvent};
+pub use figures::Figures;
 pub use groups::GroupRecord;
 pub use ids::{
     ApiTokenId, CertificateId, ChallengeId, DecisionId, EnrollmentId, EntryId, EventId, GroupId, RevisionId, RolloutId,
     ScheduleId, Sha256, TenantId,
 };
+pub use import::{
+    Adopted, IdentityAuthority, ImportStatus, Imported, ImportedDevice, ImportedToken, NewIdentityAuthority,
+};
 pub use maintenance::{Purged, Retention};
 pub use nodes::NodeRecord;
 pub use observers::{Delivery as EventDelivery, ObserverFailure, ObserverRecord, Parked, ParkedEvent, ReplayFrom};
 pub use page::{Cursor, MAX_PAGE, Page};
+pub use plugin_data::PurgedPluginData;
 pub use plugin_kv::{ExpectedValue, PluginValue, PluginValueWrite, PluginValueWritten};
 pub use plugin_secrets::{MAX_PLUGIN_KEYS, MAX_PLUGIN_SECRETS, SealedPluginSecret};
 pub use plugins::{
@@ -98,11 +111,13 @@ pub use plugins::{
 };
 pub use profiles::{Profile, ProfileWritten};
 pub use publishers::{NewPublisher, Publisher, UsedVersion};
-pub use push::PushJob;
+pub use push::{PushJob, PushOutcome};
 pub use push_certificates::{PushCertificate, PushIdentity};
 pub use schedules::{AfterFailure, AfterRun, ManifestSchedule, NewCall, ScheduleJob, ScheduleOrigin, ScheduleRecord};
 pub use secrets::SecretKind;
 pub use signals::{Observed, Wanted};
+pub use stats::{DatabaseStats, Schema, TableStats, schema_of};
 pub use store::{DEFAULT_TENANT, Store, StoreConfig};
 pub use tenants::Tenant;
-pub use vault::MasterKey;
+pub use transfer::{Copied, CopyError, CopyProgress, copy_database};
+pub use vault::{DataKey, DataKeyState, MasterKey, MasterKeyChange, Resealed, RotateError, RotationStep};

@@ -24,10 +24,13 @@ pub struct Retention {
     pub events: Duration,
     /// SCEP challenges after their expiry: for so long a device may repeat a request.
     pub challenges: Duration,
+    /// What a plugin keeps, after it was taken out of use.
+    pub plugin_data: Duration,
 }
 
 impl Default for Retention {
-    /// 90 days of commands, 30 of their results, 90 of decisions, 3 days of recorded calls, a week of events, a day of challenges.
+    /// 90 days of commands, 30 of their results, 90 of decisions, 3 days of recorded calls, a week of events, a day of challenges,
+    /// 90 days of what plugins keep that are out of use.
     fn default() -> Self {
         const DAY: u64 = 24 * 60 * 60;
         Self {
@@ -37,6 +40,7 @@ impl Default for Retention {
             recorded_calls: Duration::from_secs(3 * DAY),
             events: Duration::from_secs(7 * DAY),
             challenges: Duration::from_secs(DAY),
+            plugin_data: Duration::from_secs(90 * DAY),
         }
     }
 }
@@ -62,6 +66,8 @@ pub struct Purged {
     pub challenges: u64,
     /// Values of plugins' stores deleted because they expired.
     pub plugin_values: u64,
+    /// Values, secrets and keys deleted of plugins that are out of use.
+    pub plugin_data: u64,
     /// Contents of declarations deleted that no plan has any more.
     pub declarations: u64,
 }
@@ -81,7 +87,7 @@ const CHALLENGES: &str =
     "DELETE FROM scep_challenges WHERE id IN (SELECT id FROM scep_challenges WHERE expires_at <= $1 LIMIT 1000)";
 
 /// How long the content of a declaration is kept that no plan has: one that is on its way into a plan is in use.
-const CONTENTS: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const CONTENTS: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Store {
     /// Marks what expired, and deletes what is older than the retention says.
@@ -111,6 +117,7 @@ impl Store {
             events: self.purge_events(before(now, retention.events)).await?,
             challenges: self.batches(CHALLENGES, before(now, retention.challenges)).await?,
             plugin_values: self.purge_plugin_values(now).await?,
+            plugin_data: self.purge_left_plugin_data(before(now, retention.plugin_data)).await?,
             declarations: self.batches(UNUSED_CONTENTS, before(now, CONTENTS)).await?,
         })
     }

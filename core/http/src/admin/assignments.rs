@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::assigned::{Assignment, given, taken};
 use super::auth::AtTenant;
-use super::input::{Named, Params};
+use super::input::{Id, Named, Params};
 use super::page::{List, Paging};
 use crate::Api;
 use crate::failure::Failure;
@@ -29,11 +30,6 @@ struct AssignedView {
     identifier: Option<String>,
     assigned_by: String,
     created_at: Timestamp,
-}
-
-#[derive(Deserialize)]
-struct Id {
-    id: String,
 }
 
 async fn of_device(
@@ -69,12 +65,6 @@ async fn devices(
     Ok(Json(List::of(page, |key| key)))
 }
 
-#[derive(Deserialize)]
-struct Assignment {
-    id: String,
-    name: String,
-}
-
 async fn assign(
     State(api): State<Api>,
     at: AtTenant,
@@ -84,12 +74,7 @@ async fn assign(
         .engine
         .assign_profile(&at.tenant, &id, &name, &at.administrator, Timestamp::now())
         .await?;
-    // Its installation is queued.
-    Ok(if assigned {
-        StatusCode::ACCEPTED
-    } else {
-        StatusCode::NO_CONTENT
-    })
+    Ok(given(assigned))
 }
 
 async fn unassign(
@@ -101,11 +86,7 @@ async fn unassign(
         .engine
         .unassign_profile(&at.tenant, &id, &name, &at.administrator, Timestamp::now())
         .await?;
-    if had {
-        Ok(StatusCode::ACCEPTED)
-    } else {
-        Err(Failure::not_found("profile of this device"))
-    }
+    taken(had, "profile of this device")
 }
 
 #[derive(Debug, Serialize)]

@@ -14,8 +14,9 @@ use russet_protocol::ddm::DeclarationKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::assigned::{Assignment, given, taken};
 use super::auth::AtTenant;
-use super::input::{self, Named};
+use super::input::{self, Id, Named};
 use super::page::List;
 use crate::Api;
 use crate::failure::Failure;
@@ -128,12 +129,6 @@ async fn remove(
     }
 }
 
-#[derive(Deserialize)]
-struct Assignment {
-    id: String,
-    name: String,
-}
-
 async fn assign(
     State(api): State<Api>,
     at: AtTenant,
@@ -143,12 +138,7 @@ async fn assign(
         .engine
         .assign_declaration_set(&at.tenant, &id, &name, &at.administrator, Timestamp::now())
         .await?;
-    // The device gets it once its plan is made.
-    Ok(if assigned {
-        StatusCode::ACCEPTED
-    } else {
-        StatusCode::NO_CONTENT
-    })
+    Ok(given(assigned))
 }
 
 async fn unassign(
@@ -160,11 +150,7 @@ async fn unassign(
         .engine
         .unassign_declaration_set(&at.tenant, &id, &name, Timestamp::now())
         .await?;
-    if had {
-        Ok(StatusCode::ACCEPTED)
-    } else {
-        Err(Failure::not_found("declaration set of this device"))
-    }
+    taken(had, "declaration set of this device")
 }
 
 #[derive(Debug, Serialize)]
@@ -311,11 +297,6 @@ impl From<DeviceDeclarations> for PlanView {
             problems: view.problems.into_iter().map(Into::into).collect(),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Id {
-    id: String,
 }
 
 async fn of_device(

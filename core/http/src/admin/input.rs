@@ -114,6 +114,12 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Named<T> {
     }
 }
 
+/// A device in the path: its enrollment id, its serial number or its UDID.
+#[derive(Deserialize)]
+pub(super) struct Id {
+    pub(super) id: String,
+}
+
 /// `?device=`: only what concerns that device, by its enrollment id, serial number or UDID.
 #[derive(Deserialize)]
 pub(super) struct OfDevice {

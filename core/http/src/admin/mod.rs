@@ -3,6 +3,7 @@
 //! What is only read comes straight from the store, through views that say what of a record is shown; everything else
 //! is a call of the engine or of the plugin manager.
 
+mod assigned;
 mod assignments;
 mod auth;
 mod certificates;
@@ -13,9 +14,11 @@ mod devices;
 mod escrow;
 mod events;
 mod groups;
+mod import;
 mod input;
 mod page;
 mod people;
+mod plugin_data;
 mod plugin_rollouts;
 mod plugin_secrets;
 mod plugins;
@@ -40,7 +43,9 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(escrow::routes())
         .merge(events::routes())
         .merge(groups::routes())
+        .merge(import::routes())
         .merge(people::routes())
+        .merge(plugin_data::routes())
         .merge(plugin_rollouts::routes())
         .merge(plugin_secrets::routes())
         .merge(plugins::routes())

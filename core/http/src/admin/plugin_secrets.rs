@@ -60,7 +60,7 @@ impl SecretName {
 }
 
 /// It need not be installed: its first call may want the secret already.
-fn check_plugin(name: &str) -> Result<(), Failure> {
+pub(super) fn check_plugin(name: &str) -> Result<(), Failure> {
     if is_plugin_name(name) {
         Ok(())
     } else {

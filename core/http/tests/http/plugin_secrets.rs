@@ -40,6 +40,26 @@ async fn a_secret_goes_in_and_never_comes_out() {
 }
 
 #[tokio::test]
+async fn what_a_plugin_keeps_is_deleted_at_a_word() {
+    let site = Site::new().await;
+    for name in ["one", "two"] {
+        let body = json!({"value": "hunter2"});
+        let stored = site.admin(Method::PUT, &format!("{SECRETS}/{name}"), Some(body)).await;
+        assert_eq!(stored.status, StatusCode::OK, "{}", stored.text());
+    }
+    let data = "/v1/tenants/default/plugins/webhook/data";
+    let purged = site.admin(Method::DELETE, data, None).await;
+    assert_eq!(purged.status, StatusCode::OK, "{}", purged.text());
+    assert_eq!(purged.json(), json!({"values": 0, "secrets": 2, "keys": 0}));
+    assert_eq!(site.admin(Method::GET, SECRETS, None).await.json()["items"], json!([]));
+    let wrong = "/v1/tenants/default/plugins/No%20Name/data";
+    assert_eq!(
+        site.admin(Method::DELETE, wrong, None).await.status,
+        StatusCode::BAD_REQUEST
+    );
+}
+
+#[tokio::test]
 async fn what_is_no_secret_is_refused_without_being_repeated() {
     let site = Site::new().await;
     let long = "x".repeat(129);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::support::{Answer, Site};
 
@@ -82,6 +83,60 @@ async fn a_plugin_waits_for_its_grants_and_keeps_what_a_change_leaves_out() {
     assert!(disabled.json()["generation"].as_u64() > moved.json()["generation"].as_u64());
     assert_eq!(site.get("/enroll").await.status, StatusCode::OK);
     assert_ne!(site.admin(Method::GET, GATE, None).await.json()["state"], "active");
+}
+
+/// Installs a component whose bytes come when they are let go. The first answer says that the server reads them.
+fn slow_upload(site: &Site) -> (Request<Body>, oneshot::Receiver<()>, oneshot::Sender<Bytes>) {
+    let (begun, reads) = oneshot::channel();
+    let (let_go, bytes) = oneshot::channel();
+    let body = futures::stream::once(async move {
+        begun.send(()).ok();
+        bytes.await.map_err(std::io::Error::other)
+    });
+    let request = Request::put(GATE)
+        .header("authorization", format!("Bearer {}", site.token))
+        .header("content-type", "application/wasm")
+        .body(Body::from_stream(body))
+        .unwrap();
+    (request, reads, let_go)
+}
+
+#[tokio::test]
+async fn four_plugins_are_taken_in_at_once_and_the_next_is_put_off() {
+    let site = Arc::new(Site::new().await);
+    let mut uploads = Vec::new();
+    for _ in 0..4 {
+        let (request, reads, let_go) = slow_upload(&site);
+        let site = Arc::clone(&site);
+        let answer = tokio::spawn(async move { site.send(request).await });
+        reads.await.unwrap();
+        uploads.push((let_go, answer));
+    }
+    // It is refused before a byte of it is read.
+    let (request, reads, _let_go) = slow_upload(&site);
+    let put_off = site.send(request).await;
+    assert_eq!(put_off.status, StatusCode::SERVICE_UNAVAILABLE, "{}", put_off.text());
+    assert_eq!(put_off.json()["error"]["code"], "busy");
+    assert_eq!(put_off.header("retry-after"), Some("2"));
+    assert!(reads.await.is_err(), "its body was read");
+    // What holds no component is not in the way of anybody.
+    assert_eq!(site.admin(Method::GET, GATE, None).await.status, StatusCode::NOT_FOUND);
+
+    // One is done, and there is a place for the next.
+    let (let_go, answer) = uploads.remove(0);
+    let_go.send(component().into()).unwrap();
+    assert_eq!(answer.await.unwrap().status, StatusCode::CREATED);
+    let (request, reads, let_go) = slow_upload(&site);
+    let_go.send(component().into()).unwrap();
+    assert_eq!(site.send(request).await.status, StatusCode::OK);
+    reads.await.unwrap();
+    // One that breaks off gives its place back too.
+    let (let_go, answer) = uploads.remove(0);
+    drop(let_go);
+    assert_eq!(answer.await.unwrap().status, StatusCode::BAD_REQUEST);
+    let (request, _reads, let_go) = slow_upload(&site);
+    let_go.send(component().into()).unwrap();
+    assert_eq!(site.send(request).await.status, StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

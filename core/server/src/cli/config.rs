@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use serde_json::json;
+
 use super::context::Context;
+use super::output::Output;
 use super::{file, output, progress};
 
 #[derive(Debug, Subcommand)]
@@ -17,7 +20,11 @@ pub(super) enum ConfigCommand {
         write: Option<PathBuf>,
     },
     /// Check the configuration file and the environment as `serve` does, without starting anything.
-    Check,
+    Check {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(super) fn run(command: ConfigCommand, context: &Context, stdout: &mut dyn Write) -> miette::Result<()> {
@@ -30,13 +37,14 @@ pub(super) fn run(command: ConfigCommand, context: &Context, stdout: &mut dyn Wr
         ConfigCommand::Example { write: None } => stdout
             .write_all(russet::config::example().as_bytes())
             .map_err(output::failed),
-        ConfigCommand::Check => {
+        ConfigCommand::Check { json } => {
             context.checked_config()?;
             let what = match context.file() {
                 Some(path) => format!("{} can be used", path.display()),
                 None => "there is no configuration file; the defaults and the environment can be used".to_owned(),
             };
-            writeln!(stdout, "{what}").map_err(output::failed)
+            let answer = json!({"file": context.file(), "usable": true});
+            Output::new(stdout, json).answer(&answer, |output| output.line(what))
         }
     }
 }

@@ -26,7 +26,10 @@ pub(super) struct Context {
 /// A configuration that can not be used, with what to do.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error(transparent)]
-#[diagnostic(help("`russet config example` prints every key with its meaning"))]
+#[diagnostic(
+    code("configuration"),
+    help("`russet config example` prints every key with its meaning")
+)]
 struct Unusable(ConfigError);
 
 impl Context {

@@ -86,7 +86,10 @@ impl Which {
 
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("the records are not as they were written: {0}")]
-#[diagnostic(help("compare with a backup of the database; what is before that record is in order"))]
+#[diagnostic(
+    code("chain-broken"),
+    help("compare with a backup of the database; what is before that record is in order")
+)]
 struct Broken(String);
 
 pub(super) async fn run(

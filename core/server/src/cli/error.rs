@@ -11,60 +11,97 @@ use serde_json::Value;
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub(super) enum ClientError {
     #[error("`{0}` is no address of a server")]
-    #[diagnostic(help("write it like https://mdm.example.com or https://127.0.0.1:8443"))]
+    #[diagnostic(
+        code("address"),
+        help("write it like https://mdm.example.com or https://127.0.0.1:8443")
+    )]
     Address(String),
     #[error("the token would be sent to {0} without encryption")]
-    #[diagnostic(help("use an https:// address; http:// is accepted for 127.0.0.1, ::1 and localhost alone"))]
+    #[diagnostic(
+        code("address"),
+        help("use an https:// address; http:// is accepted for 127.0.0.1, ::1 and localhost alone")
+    )]
     Unencrypted(String),
     #[error("the certificates to trust can not be used: {0}")]
-    #[diagnostic(help("--ca names a file with CA certificates in PEM"))]
+    #[diagnostic(code("trust"), help("--ca names a file with CA certificates in PEM"))]
     Roots(String),
     #[error("no API token: none is given, and {} can not be read ({reason})", path.display())]
-    #[diagnostic(help(
-        "give one with --token or RUSSET_TOKEN, or name the server's configuration with --config: its first token is \
+    #[diagnostic(
+        code("token"),
+        help(
+            "give one with --token or RUSSET_TOKEN, or name the server's configuration with --config: its first token is \
          in the file `admin-token` of its data directory"
-    ))]
+        )
+    )]
     NoToken { path: PathBuf, reason: String },
     #[error("the token holds characters that no token has")]
-    #[diagnostic(help("copy it again, without spaces and line breaks"))]
+    #[diagnostic(code("token"), help("copy it again, without spaces and line breaks"))]
     BadToken,
     #[error("no answer from {server}: {reason}")]
-    #[diagnostic(help(
-        "start the server there with `russet serve`, or name another address with --server or RUSSET_SERVER"
-    ))]
+    #[diagnostic(
+        code("unreachable"),
+        help("start the server there with `russet serve`, or name another address with --server or RUSSET_SERVER")
+    )]
     Unreachable { server: String, reason: String },
     #[error("{server} did not answer in time")]
-    #[diagnostic(help("look into the server's log; what was asked may still have been done"))]
+    #[diagnostic(
+        code("timed-out"),
+        help("look into the server's log; what was asked may still have been done")
+    )]
     TimedOut { server: String },
     #[error("the certificate of {server} is not trusted: {reason}")]
-    #[diagnostic(help(
-        "name the CA certificate to trust with --ca or RUSSET_CA; a server with a certificate of its own making keeps \
+    #[diagnostic(
+        code("untrusted-server"),
+        help(
+            "name the CA certificate to trust with --ca or RUSSET_CA; a server with a certificate of its own making keeps \
          its CA in the file `ca.pem` of its data directory"
-    ))]
+        )
+    )]
     Untrusted { server: String, reason: String },
     #[error("the server refused the token: {message}")]
-    #[diagnostic(help(
-        "give another one with --token or RUSSET_TOKEN; an administrator makes one with `russet token create`"
-    ))]
+    #[diagnostic(
+        code("token-refused"),
+        help("give another one with --token or RUSSET_TOKEN; an administrator makes one with `russet token create`")
+    )]
     TokenRefused { message: String },
     #[error("the token may not do that: {message}")]
-    #[diagnostic(help("use a token of this tenant or of the whole server; --tenant names the tenant"))]
+    #[diagnostic(
+        code("not-allowed"),
+        help("use a token of this tenant or of the whole server; --tenant names the tenant")
+    )]
     NotAllowed { message: String },
     #[error("not found: {message}")]
-    #[diagnostic(help("`list` shows what there is; --tenant names the tenant"))]
+    #[diagnostic(code("not-found"), help("`list` shows what there is; --tenant names the tenant"))]
     NotFound { message: String },
-    #[error("the server refused: {message}{}", listed(details))]
-    Refused { message: String, details: Vec<String> },
+    #[error("the server refused: {message}{}", listed(said))]
+    #[diagnostic(code("refused"))]
+    Refused { message: String, said: Said },
     #[error("the server failed: {message} (status {status})")]
-    #[diagnostic(help("its log says why"))]
+    #[diagnostic(code("server-failed"), help("its log says why"))]
     ServerFailed { status: u16, message: String },
     #[error("{server} answers (status {status}), but not as a russet server does")]
-    #[diagnostic(help("name the server's own address with --server or RUSSET_SERVER"))]
+    #[diagnostic(
+        code("not-russet"),
+        help("name the server's own address with --server or RUSSET_SERVER")
+    )]
     NotRusset { server: String, status: u16 },
 }
 
-fn listed(details: &[String]) -> String {
-    details.iter().map(|detail| format!("\n- {detail}")).collect()
+/// What the server said of a refusal, for programs.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) status: u16,
+    /// The `code` of its error.
+    pub(super) code: String,
+    /// The `details` of its error, as they are.
+    pub(super) details: Vec<Value>,
+}
+
+fn listed(said: &Said) -> String {
+    said.details
+        .iter()
+        .map(|each| format!("\n- {}", detail(each)))
+        .collect()
 }
 
 impl ClientError {
@@ -121,9 +158,14 @@ impl ClientError {
                     .get("details")
                     .and_then(Value::as_array)
                     .map_or(&[][..], Vec::as_slice);
+                let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
                 Self::Refused {
                     message,
-                    details: details.iter().map(detail).collect(),
+                    said: Said {
+                        status,
+                        code: code.to_owned(),
+                        details: details.to_vec(),
+                    },
                 }
             }
             _ => Self::ServerFailed { status, message },

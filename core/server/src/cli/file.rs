@@ -10,12 +10,13 @@ use miette::Diagnostic;
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub(super) enum FileError {
     #[error("{} can not be read: {source}", path.display())]
-    #[diagnostic(help("check the path and the permissions"))]
+    #[diagnostic(code("file"), help("check the path and the permissions"))]
     Read { path: PathBuf, source: io::Error },
     #[error("{} can not be written: {source}", path.display())]
-    #[diagnostic(help("check the path and the permissions of the folder"))]
+    #[diagnostic(code("file"), help("check the path and the permissions of the folder"))]
     Write { path: PathBuf, source: io::Error },
     #[error("{} is not {expected}: {reason}", path.display())]
+    #[diagnostic(code("file"))]
     Format {
         path: PathBuf,
         expected: &'static str,

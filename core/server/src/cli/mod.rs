@@ -1,19 +1,25 @@
 //! The command line: one file for each noun, over the admin API of a running server.
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line could not be understood. What a command found goes to the standard
-//! output; progress, warnings and errors go to the standard error output.
+//! output; progress, warnings and errors go to the standard error output. With `--json` the last line of that is the error,
+//! as JSON (`failure.rs`).
 
+mod certificate;
 mod client;
 mod command;
 mod config;
 mod context;
+mod db;
 mod decision;
 mod declaration;
 mod demo;
 mod device;
 mod error;
+mod failure;
 mod file;
 mod group;
+mod import;
+mod node;
 mod oci;
 mod output;
 mod plugin;
@@ -22,12 +28,13 @@ mod publisher;
 mod push_cert;
 mod serve;
 mod simulate;
+mod tenant;
 mod token;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use client::ClientArgs;
 use context::Context;
@@ -70,6 +77,13 @@ enum Noun {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Take devices over from another server, and show which have come.
+    Import {
+        #[command(subcommand)]
+        command: import::ImportCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Send commands to devices and show what came back.
     Command {
         #[command(subcommand)]
@@ -105,12 +119,41 @@ enum Noun {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// List the identities that devices have, and revoke them.
+    Certificate {
+        #[command(subcommand)]
+        command: certificate::CertificateCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Create and list tenants.
+    Tenant {
+        #[command(subcommand)]
+        command: tenant::TenantCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// List the servers that share a database.
+    Node {
+        #[command(subcommand)]
+        command: node::NodeCommand,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Create, list and revoke API tokens.
     Token {
         #[command(subcommand)]
         command: token::TokenCommand,
         #[command(flatten)]
         client: ClientArgs,
+    },
+    /// Copy, back up, restore, clean and measure the database, and change its keys.
+    Db {
+        #[command(subcommand)]
+        command: db::DbCommand,
+        /// Print JSON.
+        #[arg(long, global = true)]
+        json: bool,
     },
     /// Print an example of the configuration file, or check one.
     Config {
@@ -121,7 +164,20 @@ enum Noun {
 
 /// Parses the arguments, runs the command, and says on the standard error output what went wrong.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+        Ok((cli, failure::wants_json(&matches)))
+    });
+    let (cli, as_json) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let Some(told) = failure::usage(&error, std::env::args_os()) else {
+                error.exit()
+            };
+            let _ = writeln!(io::stderr(), "{told}");
+            return ExitCode::from(2);
+        }
+    };
     let mut stdout = io::stdout().lock();
     let result = run(cli, &mut stdout).and_then(|()| stdout.flush().map_err(output::failed));
     match result {
@@ -130,7 +186,7 @@ pub(crate) fn main() -> ExitCode {
         Err(report) if output::reader_left(&report) => ExitCode::SUCCESS,
         Err(report) => {
             // Nothing is left to tell it to if even this fails.
-            let _ = writeln!(io::stderr(), "{report:?}");
+            let _ = writeln!(io::stderr(), "{}", failure::told(&report, as_json));
             ExitCode::FAILURE
         }
     }
@@ -150,6 +206,10 @@ fn run(cli: Cli, stdout: &mut dyn Write) -> miette::Result<()> {
         Noun::Group { command, client } => {
             let mut output = Output::new(stdout, client.json);
             context::block_on(group::run(command, &client, &context, &mut output))
+        }
+        Noun::Import { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(import::run(command, &client, &context, &mut output))
         }
         Noun::Command { command, client } => {
             let mut output = Output::new(stdout, client.json);
@@ -171,9 +231,25 @@ fn run(cli: Cli, stdout: &mut dyn Write) -> miette::Result<()> {
             let mut output = Output::new(stdout, client.json);
             context::block_on(publisher::run(command, &client, &context, &mut output))
         }
+        Noun::Certificate { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(certificate::run(command, &client, &context, &mut output))
+        }
+        Noun::Tenant { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(tenant::run(command, &client, &context, &mut output))
+        }
+        Noun::Node { command, client } => {
+            let mut output = Output::new(stdout, client.json);
+            context::block_on(node::run(command, &client, &context, &mut output))
+        }
         Noun::Token { command, client } => {
             let mut output = Output::new(stdout, client.json);
             context::block_on(token::run(command, &client, &context, &mut output))
+        }
+        Noun::Db { command, json } => {
+            let mut output = Output::new(stdout, json);
+            context::block_on(db::run(command, &context, &mut output))
         }
         Noun::Config { command } => config::run(command, &context, stdout),
     }
@@ -181,9 +257,7 @@ fn run(cli: Cli, stdout: &mut dyn Write) -> miette::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
-    use super::Cli;
+    use super::*;
 
     #[test]
     fn the_arguments_are_consistent() {

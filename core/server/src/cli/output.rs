@@ -13,6 +13,7 @@ pub(super) struct Output<'a> {
 
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("the output can not be written: {0}")]
+#[diagnostic(code("output"))]
 struct OutputError(#[source] io::Error);
 
 /// The output can not be written.

@@ -19,7 +19,10 @@ pub(super) struct ServeArgs {
 /// A server that does not start, with all that led to it.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("the server does not start")]
-#[diagnostic(help("`russet config check` looks the configuration over; `russet config example` explains every key"))]
+#[diagnostic(
+    code("not-started"),
+    help("`russet config check` looks the configuration over; `russet config example` explains every key")
+)]
 pub(super) struct NotStarted(#[source] StartError);
 
 impl From<StartError> for NotStarted {

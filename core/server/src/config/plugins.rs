@@ -21,6 +21,8 @@ settings! {
         recorded_input_hours: u32 = 72,
         /// How many days events are kept after every observer has taken them, so that they can be replayed.
         events_days: u32 = 7,
+        /// How many days a plugin's store, secrets and keys are kept after it was taken out of use.
+        removed_data_days: u32 = 90,
         /// How often an event is handed to an observer, or scheduled work is tried, before it is given up and shown.
         observer_attempts: u32 = 10,
         /// How many events are handed to one observer at once. Those of one device always go one after the other.
@@ -95,6 +97,7 @@ impl Plugins {
         problems.range("plugins.decisions_days", self.decisions_days, 1..=3_650);
         problems.range("plugins.recorded_input_hours", self.recorded_input_hours, 0..=24 * 365);
         problems.range("plugins.events_days", self.events_days, 0..=365);
+        problems.range("plugins.removed_data_days", self.removed_data_days, 1..=3_650);
         problems.range("plugins.observer_attempts", self.observer_attempts, 1..=100);
         problems.range("plugins.observer_parallel", self.observer_parallel, 1..=256);
         problems.range(

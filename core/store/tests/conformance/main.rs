@@ -6,6 +6,7 @@
 
 mod assignments;
 mod bench;
+mod callers;
 mod churn;
 mod concurrency;
 mod decision_chain;
@@ -14,12 +15,18 @@ mod effects;
 mod enrollments;
 mod escrow;
 mod events;
+mod everything;
 mod fan_out;
+mod figures;
 mod history;
 mod hold;
 mod identities;
+mod imports;
+mod keys;
+mod moving;
 mod observers;
 mod plugin_data;
+mod plugin_leftovers;
 mod plugins;
 mod publishers;
 mod push;
@@ -57,6 +64,7 @@ fn groups() -> [Behaviours; 6] {
         [
             secrets::behaviours(),
             identities::behaviours(),
+            imports::behaviours(),
             enrollments::behaviours(),
             escrow::behaviours(),
         ]
@@ -66,17 +74,27 @@ fn groups() -> [Behaviours; 6] {
             assignments::behaviours(),
             publishers::behaviours(),
             records::behaviours(),
+            keys::behaviours(),
+            moving::behaviours(),
         ]
         .concat(),
         [
             queue::behaviours(),
+            callers::behaviours(),
             queue_rules::behaviours(),
             hold::behaviours(),
             history::behaviours(),
             push::behaviours(),
+            figures::behaviours(),
         ]
         .concat(),
-        [plugin_data::behaviours(), plugins::behaviours(), rollouts::behaviours()].concat(),
+        [
+            plugin_data::behaviours(),
+            plugin_leftovers::behaviours(),
+            plugins::behaviours(),
+            rollouts::behaviours(),
+        ]
+        .concat(),
         [
             effects::behaviours(),
             decision_chain::behaviours(),

@@ -149,6 +149,7 @@ async fn old_things_go(bench: Bench) {
         recorded_calls: Duration::from_secs(150),
         events: Duration::from_secs(100),
         challenges: Duration::from_secs(50),
+        plugin_data: Duration::from_secs(100),
     };
     let id = bench.enrolled("U1").await;
     let done = bench.queued(id, "DeviceInformation").await;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const ACCOUNTS: &str = "ada:$2b$05$plvYCzA9gSpAERzm6bWgyeORymJOAkfldFb6c0/QLeMCfCC5z4ROa\n";
 
 /// The registry of Debian's package `docker-registry`, which keeps its blobs in a folder.
-struct Registry {
+pub(crate) struct Registry {
     process: Child,
     folder: tempfile::TempDir,
     port: u16,
@@ -20,6 +20,11 @@ struct Registry {
 
 impl Registry {
     async fn start(more: &str) -> Self {
+        Self::start_with("", more).await
+    }
+
+    /// With more for the section `http` of its configuration, and more sections.
+    pub(crate) async fn start_with(http: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Somebody else may take the port between the two; then the registry does not start, and the next try has another.
         for _ in 0..5 {
@@ -35,7 +40,7 @@ impl Registry {
             let more = more.replace("ACCOUNTS", &accounts.display().to_string());
             let text = format!(
                 "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-                 http: {{addr: \"127.0.0.1:{port}\"}}\n{more}",
+                 http: {{addr: \"127.0.0.1:{port}\", {http}}}\n{more}",
                 blobs.display()
             );
             std::fs::write(&config, text).unwrap();
@@ -61,7 +66,7 @@ impl Registry {
         panic!("the registry does not start");
     }
 
-    fn reference(&self, rest: &str) -> String {
+    pub(crate) fn reference(&self, rest: &str) -> String {
         format!("localhost:{}/{rest}", self.port)
     }
 
@@ -81,7 +86,7 @@ impl Drop for Registry {
 }
 
 /// A folder with the smallest gate in it, signed; the public key.
-fn signed_plugin() -> (tempfile::TempDir, String) {
+pub(crate) fn signed_plugin() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(
         russet_plugin_build::artifact("smallest-gate"),

@@ -62,15 +62,16 @@ pub(in crate::cli) struct SendArgs {
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub(super) enum ComposeError {
     #[error("`{0}` is no key with a value")]
-    #[diagnostic(help(
-        "write text as Message='Please return me' and anything else as JSON, such as Queries:='[\"OSVersion\"]'"
-    ))]
+    #[diagnostic(
+        code("command"),
+        help("write text as Message='Please return me' and anything else as JSON, such as Queries:='[\"OSVersion\"]'")
+    )]
     NoValue(String),
     #[error("the value of {key} is not JSON: {reason}")]
-    #[diagnostic(help("after := comes JSON; for text use {key}=…"))]
+    #[diagnostic(code("command"), help("after := comes JSON; for text use {key}=…"))]
     NotJson { key: String, reason: String },
     #[error("{0} is given twice")]
-    #[diagnostic(help("give each key once; a list is written as KEY:='[…]'"))]
+    #[diagnostic(code("command"), help("give each key once; a list is written as KEY:='[…]'"))]
     Twice(String),
     #[error("the file does not hold a command: it must be a JSON object with RequestType")]
     #[diagnostic(help("it looks like {{\"RequestType\": \"DeviceInformation\", \"Queries\": [\"OSVersion\"]}}"))]

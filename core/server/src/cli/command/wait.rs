@@ -19,13 +19,17 @@ const INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error, Diagnostic)]
 enum NotDone {
     #[error("not answered within {seconds} s by {devices}")]
-    #[diagnostic(help("the command stays in the queue; `russet command show {uuid}` shows it later"))]
+    #[diagnostic(
+        code("not-answered"),
+        help("the command stays in the queue; `russet command show {uuid}` shows it later")
+    )]
     Waiting {
         devices: String,
         seconds: u64,
         uuid: String,
     },
     #[error("not done by {devices}")]
+    #[diagnostic(code("not-done"))]
     Failed { devices: String },
 }
 

@@ -13,33 +13,43 @@ use super::reference::Address;
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub(in crate::cli) enum OciError {
     #[error("`{text}` can not be used: {reason}")]
-    #[diagnostic(help("write it like registry.example.com/plugins/my-gate:1.0.0"))]
+    #[diagnostic(code("reference"), help("write it like registry.example.com/plugins/my-gate:1.0.0"))]
     Reference { text: String, reason: String },
     #[error("{registry} refused the sign-in")]
-    #[diagnostic(help(
-        "set RUSSET_REGISTRY_USER and RUSSET_REGISTRY_PASSWORD, or sign in with `docker login` or `podman login`; \
+    #[diagnostic(
+        code("registry-sign-in"),
+        help(
+            "set RUSSET_REGISTRY_USER and RUSSET_REGISTRY_PASSWORD, or sign in with `docker login` or `podman login`; \
          credential helpers are not asked"
-    ))]
+        )
+    )]
     SignIn { registry: String },
     #[error("{reference} is not there")]
-    #[diagnostic(help("check the repository and the tag, and whether the account may see it"))]
+    #[diagnostic(
+        code("not-found"),
+        help("check the repository and the tag, and whether the account may see it")
+    )]
     NotFound { reference: String },
     #[error("{reference} is no Russet plugin: {reason}")]
+    #[diagnostic(code("not-a-plugin"))]
     NoPlugin { reference: String, reason: String },
     #[error("what came back for {reference} does not have its digest; nothing was written ({reason})")]
-    #[diagnostic(help(
-        "the registry, or something on the way to it, changed it; push it again or take another registry"
-    ))]
+    #[diagnostic(
+        code("wrong-digest"),
+        help("the registry, or something on the way to it, changed it; push it again or take another registry")
+    )]
     Digest { reference: String, reason: String },
     #[error("{registry}: {reason}")]
-    #[diagnostic(help(
-        "a registry without encryption takes --plain-http, one with an authority of its own --registry-ca"
-    ))]
+    #[diagnostic(
+        code("registry"),
+        help("a registry without encryption takes --plain-http, one with an authority of its own --registry-ca")
+    )]
     Failed { registry: String, reason: String },
     #[error("the credentials in {} can not be used: {reason}", path.display())]
+    #[diagnostic(code("credentials"))]
     Credentials { path: PathBuf, reason: String },
     #[error("a user name for the registry is given, and no password")]
-    #[diagnostic(help("set RUSSET_REGISTRY_PASSWORD"))]
+    #[diagnostic(code("credentials"), help("set RUSSET_REGISTRY_PASSWORD"))]
     NoPassword,
 }
 

@@ -38,8 +38,9 @@ const SILENCE: std::time::Duration = std::time::Duration::from_secs(30);
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Registry")]
 pub(super) struct RegistryArgs {
-    /// Talk to the registry without encryption. To a registry at localhost that is the default.
-    #[arg(long)]
+    /// Talk to the registry without encryption. To a registry at localhost that is the default, unless --registry-ca is
+    /// given.
+    #[arg(long, conflicts_with = "registry_ca")]
     plain_http: bool,
     /// A file with the CA certificates to trust for the registry besides those of the system, in PEM.
     #[arg(long, value_name = "FILE", env = "RUSSET_REGISTRY_CA")]
@@ -72,7 +73,7 @@ impl Registry {
         let address = Address::parse(reference)?;
         let host = address.registry().to_owned();
         let auth = credentials::find(&host, args.registry_user.as_deref())?;
-        let protocol = if args.plain_http || address.is_local() {
+        let protocol = if args.plain_http || (address.is_local() && args.registry_ca.is_none()) {
             ClientProtocol::HttpsExcept(vec![host])
         } else {
             ClientProtocol::Https

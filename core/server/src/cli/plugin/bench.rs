@@ -35,7 +35,7 @@ pub(in crate::cli) struct BenchArgs {
 /// There is nothing to measure.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("the call failed, so there is nothing to measure: {0}")]
-#[diagnostic(help("`russet plugin run` shows more about it"))]
+#[diagnostic(code("call-failed"), help("`russet plugin run` shows more about it"))]
 struct CallFailed(PluginFault);
 
 /// What was measured.

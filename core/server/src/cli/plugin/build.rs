@@ -38,6 +38,7 @@ pub(super) struct Folders {
 /// A plugin that can not be built. The builder's own text says what to do.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error(transparent)]
+#[diagnostic(code("not-built"))]
 struct NotBuilt(BuildError);
 
 pub(super) fn run(args: &BuildArgs, stdout: &mut dyn Write) -> miette::Result<()> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::client::{Client, ClientArgs};
 use super::super::context::{self, Context};
 use super::super::output::{Output, cell, field};
-use super::super::progress;
+use super::super::progress::{self, Progress};
 use super::changes;
 
 /// What the plugin may use. If none of these is given, what was granted to the running revision stays granted.
@@ -107,6 +107,7 @@ pub(in crate::cli) struct GrantCommand {
 /// A revision that does not run because it asks for more than it was granted.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{name} {version} is stored and does not run: it asks for more than it was granted")]
+#[diagnostic(code("pending"))]
 struct Pending {
     name: String,
     version: String,
@@ -126,7 +127,9 @@ pub(super) fn run(args: &GrantCommand, context: &Context, stdout: &mut dyn Write
     context::block_on(async {
         let client = Client::new(&args.client, context)?;
         let url = client.of_tenant(&["plugins", &args.name, "grants"]);
+        let progress = Progress::start(format!("granting: the server compiles {} if it may run now", args.name));
         let answer = client.post(url, &body).await?;
+        progress.done("the server has it");
         report(&answer, &mut Output::new(stdout, args.client.json))
     })
 }

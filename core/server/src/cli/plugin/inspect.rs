@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use miette::Diagnostic;
 use russet_plugin_host::package::{Package, PackageError, Signature};
-use russet_plugin_host::{InspectError, Inspection, Limits, ManifestSchedule, inspect};
+use russet_plugin_host::{Contract, Contracts, InspectError, Inspection, Limits, ManifestSchedule, inspect};
 use serde_json::json;
 
 use super::super::{file, output::Output};
@@ -24,6 +24,7 @@ pub(in crate::cli) struct InspectArgs {
 /// A file that is no plugin for this server. The host's own text says what to do.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{}: {source}", path.display())]
+#[diagnostic(code("not-a-plugin"))]
 pub(super) struct NoPlugin {
     path: PathBuf,
     source: InspectError,
@@ -32,7 +33,10 @@ pub(super) struct NoPlugin {
 /// A file whose signatures do not fit it.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{}: {source}", path.display())]
-#[diagnostic(help("it was changed after it was signed: get it again from where it came from"))]
+#[diagnostic(
+    code("bad-signature"),
+    help("it was changed after it was signed: get it again from where it came from")
+)]
 struct BadSignatures {
     path: PathBuf,
     source: PackageError,
@@ -60,9 +64,15 @@ pub(super) fn run(args: &InspectArgs, stdout: &mut dyn Write) -> miette::Result<
         source,
     })?;
     let limits = Limits::default();
-    let answer = json!({"component": inspection, "signatures": package.signatures, "default_limits": limits});
+    let contract = Contracts::default().of(&inspection.contract);
+    let answer = json!({
+        "component": inspection,
+        "contract": contract,
+        "signatures": package.signatures,
+        "default_limits": limits,
+    });
     Output::new(stdout, args.json).answer(&answer, |output| {
-        output.facts(&facts(&inspection, &package.signatures, &limits))
+        output.facts(&facts(&inspection, &contract, &package.signatures, &limits))
     })
 }
 
@@ -86,7 +96,21 @@ fn signed_by(signatures: &[Signature]) -> String {
     signers.join(", ")
 }
 
-fn facts(inspection: &Inspection, signatures: &[Signature], limits: &Limits) -> Vec<(String, String)> {
+/// The version of the contract, and whether the plugin has to be rebuilt.
+fn spoken(contract: &Contract) -> String {
+    let version = format!("russet:plugin@{}", contract.version);
+    match &contract.deprecated {
+        None => version,
+        Some(deprecated) => format!("{version}, {deprecated}; rebuild it with the current SDK"),
+    }
+}
+
+fn facts(
+    inspection: &Inspection,
+    contract: &Contract,
+    signatures: &[Signature],
+    limits: &Limits,
+) -> Vec<(String, String)> {
     let manifest = &inspection.manifest;
     let list = |names: &BTreeSet<String>| match names.is_empty() {
         true => "nothing".to_owned(),
@@ -95,6 +119,7 @@ fn facts(inspection: &Inspection, signatures: &[Signature], limits: &Limits) -> 
     let mut facts = vec![
         ("plugin", format!("{} {}", manifest.name, manifest.version)),
         ("description", manifest.description.clone()),
+        ("contract", spoken(contract)),
         (
             "hooks",
             inspection
@@ -146,4 +171,29 @@ fn facts(inspection: &Inspection, signatures: &[Signature], limits: &Limits) -> 
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use russet_plugin_host::{Deprecation, ServedContract};
+
+    use super::*;
+
+    #[test]
+    fn a_version_that_was_replaced_is_marked() {
+        let table = Contracts::new([ServedContract {
+            version: (0, 1),
+            deprecated: Some(Deprecation {
+                since: "0.9.0".parse().unwrap(),
+                removed_in: None,
+            }),
+        }]);
+        let version = "0.1.0".parse().unwrap();
+        assert_eq!(
+            spoken(&table.of(&version)),
+            "russet:plugin@0.1.0, deprecated since russet 0.9.0; rebuild it with the current SDK"
+        );
+        assert_eq!(spoken(&Contracts::default().of(&version)), "russet:plugin@0.1.0");
+    }
 }

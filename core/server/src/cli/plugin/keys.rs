@@ -34,6 +34,7 @@ pub(in crate::cli) enum KeysCommand {
 /// A file that is no key.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{}: {source}", path.display())]
+#[diagnostic(code("key"))]
 struct NoKey {
     path: PathBuf,
     source: KeyError,

@@ -9,7 +9,7 @@ use super::super::context::{self, Context};
 use super::super::device::items;
 use super::super::output::{self, Output, cell, field};
 
-const COLUMNS: [&str; 7] = [
+const COLUMNS: [&str; 8] = [
     "position",
     "name",
     "version",
@@ -17,6 +17,7 @@ const COLUMNS: [&str; 7] = [
     "state",
     "hooks",
     "rollout.phase",
+    "contract.version",
 ];
 
 pub(super) fn run(args: &ClientArgs, context: &Context, stdout: &mut dyn Write) -> miette::Result<()> {
@@ -28,11 +29,34 @@ pub(super) fn run(args: &ClientArgs, context: &Context, stdout: &mut dyn Write) 
         let slowest = slowest(items(&nodes));
         answer["nodes"] = Value::from(items(&nodes).to_vec());
         Output::new(stdout, args.json).answer(&answer, |output| {
-            let heading = ["position", "name", "version", "revision", "state", "hooks", "rollout"];
+            let heading = [
+                "position", "name", "version", "revision", "state", "hooks", "rollout", "contract",
+            ];
             output.table(&heading, &rows, "no plugins; `russet plugin install` adds one")?;
+            for line in replaced(items(&answer)) {
+                output.line(line)?;
+            }
             slowest.map_or(Ok(()), |slowest| output.line(slowest))
         })
     })
+}
+
+/// The plugins that have to be rebuilt, a line each: the contract that they are built for is on its way out.
+fn replaced(plugins: &[Value]) -> Vec<String> {
+    let line = |plugin: &Value| {
+        let contract = field(plugin, "contract");
+        let since = field(contract, "deprecated.since").as_str()?;
+        let until = match field(contract, "deprecated.removed_in").as_str() {
+            Some(release) => format!("and not served from russet {release} on"),
+            None => "and served for a while yet".to_owned(),
+        };
+        Some(format!(
+            "{} has to be rebuilt: russet:plugin@{} is deprecated since russet {since}, {until}",
+            cell(field(plugin, "name")),
+            cell(field(contract, "version")),
+        ))
+    };
+    plugins.iter().filter_map(line).collect()
 }
 
 /// The nodes in a line: all the same, or the one that is behind most.
@@ -56,6 +80,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_has_to_be_rebuilt_is_named() {
+        let plugin = |name: &str, deprecated: Value| json!({"name": name, "contract": {"version": "0.1.0", "deprecated": deprecated}});
+        let plugins = [
+            plugin("new", Value::Null),
+            plugin("old", json!({"since": "0.9.0", "removed_in": null})),
+            plugin("older", json!({"since": "0.9.0", "removed_in": "0.12.0"})),
+            json!({"name": "off", "contract": null}),
+        ];
+        assert_eq!(
+            replaced(&plugins),
+            [
+                "old has to be rebuilt: russet:plugin@0.1.0 is deprecated since russet 0.9.0, and served for a while yet",
+                "older has to be rebuilt: russet:plugin@0.1.0 is deprecated since russet 0.9.0, and not served from russet \
+                 0.12.0 on",
+            ]
+        );
+    }
 
     #[test]
     fn the_slowest_node_counts() {

@@ -13,6 +13,7 @@ mod list;
 mod new;
 mod pull;
 mod push;
+mod remove;
 mod replay;
 mod rollout;
 mod run;
@@ -90,6 +91,8 @@ pub(super) enum PluginCommand {
     Rollback(rollout::RollbackArgs),
     /// Take a plugin out of use; its revisions stay stored.
     Disable(rollout::NamedArgs),
+    /// Take a plugin out of use for good, and delete what it keeps.
+    Remove(remove::RemoveArgs),
     /// Show what happened to the revisions of a plugin, who did it and why.
     History(rollout::NamedArgs),
     /// Show why a plugin decided as it did.
@@ -133,6 +136,7 @@ pub(super) fn run(command: PluginCommand, context: &Context, stdout: &mut dyn Wr
         PluginCommand::Promote(args) => rollout::promote(&args, context, stdout),
         PluginCommand::Rollback(args) => rollout::rollback(&args, context, stdout),
         PluginCommand::Disable(args) => show::disable(&args, context, stdout),
+        PluginCommand::Remove(args) => remove::run(&args, context, stdout),
         PluginCommand::History(args) => show::history(&args, context, stdout),
         PluginCommand::Explain(args) => show::explain(&args, context, stdout),
         PluginCommand::Observers(args) => events::observers(&args, context, stdout),

@@ -40,7 +40,7 @@ pub(in crate::cli) struct ReplayArgs {
 #[derive(Debug, thiserror::Error, Diagnostic)]
 enum ReplayError {
     #[error("{}: {source}", path.display())]
-    #[diagnostic(help("`russet decision export` writes such a file"))]
+    #[diagnostic(code("file"), help("`russet decision export` writes such a file"))]
     Recording { path: PathBuf, source: RecordingError },
     #[error("{} holds no decision that this plugin could be asked again", .0.display())]
     #[diagnostic(help(
@@ -49,10 +49,13 @@ enum ReplayError {
     ))]
     Nothing(PathBuf),
     #[error("{differing} of {asked} decisions are not as they were")]
-    #[diagnostic(help(
-        "the same revision has to decide the same: is it the same component, with the same settings? A plugin that \
+    #[diagnostic(
+        code("differs"),
+        help(
+            "the same revision has to decide the same: is it the same component, with the same settings? A plugin that \
          keeps to its input and to what the host answers can be replayed"
-    ))]
+        )
+    )]
     Differs { differing: usize, asked: usize },
 }
 

@@ -13,6 +13,7 @@ use super::super::client::{Client, ClientArgs};
 use super::super::context::{self, Context};
 use super::super::file;
 use super::super::output::{self, Output, cell, field};
+use super::super::progress::Progress;
 use super::changes;
 
 #[derive(Debug, Subcommand)]
@@ -204,7 +205,9 @@ fn start(args: &StartArgs, share: Share, context: &Context, stdout: &mut dyn Wri
     context::block_on(async {
         let client = Client::new(&args.client, context)?;
         let url = client.of_tenant(&["plugins", &args.name, "rollout"]);
+        let progress = Progress::start(format!("the server loads the other revision of {}", args.name));
         let answer = client.put(url, &body).await?;
+        progress.done("they are compared");
         show(&answer, &mut Output::new(stdout, args.client.json))
     })
 }
@@ -224,9 +227,11 @@ pub(super) fn promote(args: &PromoteArgs, context: &Context, stdout: &mut dyn Wr
     }
     context::block_on(async {
         let client = Client::new(&args.client, context)?;
+        let progress = Progress::start(format!("the server puts the other revision of {} into use", args.name));
         let answer = client
             .post(client.of_tenant(&["plugins", &args.name, "promote"]), &body)
             .await?;
+        progress.done("the server uses it");
         Output::new(stdout, args.client.json).answer(&answer, |output| {
             output.line(active(&answer))?;
             for failure in field(&answer, "overruled").as_array().into_iter().flatten() {

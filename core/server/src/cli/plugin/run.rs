@@ -38,9 +38,10 @@ pub(in crate::cli) struct RunArgs {
 /// A call that failed. What was found out about it was printed.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("the call failed: {0}")]
-#[diagnostic(help(
-    "what a server does with such a failure depends on the hook: core/docs/plugin-security.md has the table"
-))]
+#[diagnostic(
+    code("call-failed"),
+    help("what a server does with such a failure depends on the hook: core/docs/plugin-security.md has the table")
+)]
 struct CallFailed(PluginFault);
 
 #[derive(Debug, thiserror::Error, Diagnostic)]

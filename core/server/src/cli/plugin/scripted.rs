@@ -38,6 +38,7 @@ pub(super) struct InputArgs {
 /// A plugin that does not run here. The host's own text says what to do.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error(transparent)]
+#[diagnostic(code("not-run"))]
 pub(super) struct NotRun(pub(super) Error);
 
 #[derive(Debug, thiserror::Error, Diagnostic)]

@@ -31,6 +31,7 @@ pub(in crate::cli) struct SignArgs {
 /// A file that can not be signed, or whose signatures do not hold.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{}: {source}", path.display())]
+#[diagnostic(code("not-signed"))]
 pub(super) struct NotSigned {
     pub(super) path: PathBuf,
     pub(super) source: PackageError,

@@ -34,15 +34,19 @@ pub(in crate::cli) struct TestArgs {
 #[derive(Debug, thiserror::Error, Diagnostic)]
 enum TestError {
     #[error("cargo can not be run: {0}")]
-    #[diagnostic(help("install Rust from https://rustup.rs, or leave the plugin's own tests out with --host-only"))]
+    #[diagnostic(
+        code("cargo"),
+        help("install Rust from https://rustup.rs, or leave the plugin's own tests out with --host-only")
+    )]
     Cargo(std::io::Error),
     #[error(transparent)]
-    #[diagnostic(help("plugin-sdk/README.md shows how cases are written"))]
+    #[diagnostic(code("cases"), help("plugin-sdk/README.md shows how cases are written"))]
     Cases(#[from] CaseFileError),
     #[error("there is nothing to run in {}", .0.display())]
-    #[diagnostic(help("write a case to `tests/host.toml`, or leave --host-only away"))]
+    #[diagnostic(code("cases"), help("write a case to `tests/host.toml`, or leave --host-only away"))]
     Nothing(PathBuf),
     #[error("{0}")]
+    #[diagnostic(code("test-failed"))]
     Failed(String),
 }
 

@@ -27,6 +27,7 @@ pub(in crate::cli) struct VerifyArgs {
 /// Nobody of those who were named has signed it.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{}: none of the given keys has signed it", path.display())]
+#[diagnostic(code("not-signed-by"))]
 struct OtherKeys {
     path: PathBuf,
     #[help]
