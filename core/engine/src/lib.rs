@@ -19,6 +19,7 @@ mod error;
 mod escrow;
 mod events;
 mod identity;
+mod import;
 mod installation;
 mod observers;
 mod people;
@@ -48,12 +49,14 @@ pub use declarations::{ConflictView, DeclarationSetReport, DeclarationState, Dec
 pub use enrollment::{ProfileRequest, ProfileSource};
 pub use error::{DeviceError, EngineError, IdentityError, ProfileRefusal, StartError};
 pub use identity::DeviceIdentity;
+pub use import::{ImportOptions, ImportReport};
 pub use profiles::{NewProfile, ProfileReport};
 pub use push::PushDispatcher;
 pub use push_certificates::{
     NewPushCertificate, PushCertificateInfo, PushCertificateReminder, REMINDERS, reminder_for,
 };
 pub use request::{Request, TenantRef};
+pub use russet_pki::mdm_signature::MdmSignature;
 pub use russet_store as store;
 pub use scep::ScepAnswer;
 pub use schedules::ScheduleRunner;
@@ -65,6 +68,7 @@ use authorities::Authorities;
 use enrollment::MachineInfoVerifier;
 use events::Observing;
 use identity::VerifiedIdentities;
+use import::OtherAuthorities;
 use request::TenantCache;
 
 /// The engine. Cheap to clone.
@@ -84,6 +88,7 @@ struct Inner {
     tenants: TenantCache,
     observing: Arc<Observing>,
     verified: VerifiedIdentities,
+    others: OtherAuthorities,
 }
 
 impl Engine {
@@ -119,9 +124,11 @@ impl Engine {
             tenants: TenantCache::default(),
             observing,
             verified: VerifiedIdentities::default(),
+            others: OtherAuthorities::default(),
         };
         let engine = Self { inner: Arc::new(inner) };
         engine.all_tenants().await?;
+        engine.follow_authorities().await?;
         Ok(engine)
     }
 

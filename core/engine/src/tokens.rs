@@ -12,8 +12,11 @@ use crate::{Engine, EngineError, TenantRef};
 /// What a token begins with, so that scanners for leaked secrets find it.
 const PREFIX: &str = "russet_";
 
-/// The only role so far: may do everything in its tenant, or on the whole server.
+/// May do everything in its tenant, or on the whole server.
 const ADMIN: &str = "admin";
+
+/// May import devices of another server into its tenant, and nothing else: it is given to that server's tools.
+const IMPORT: &str = "import";
 
 /// Who calls the admin API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,28 +48,67 @@ impl Engine {
         name: &str,
         now: Timestamp,
     ) -> Result<(ApiTokenId, Zeroizing<String>), EngineError> {
+        self.make_token(tenant, name, ADMIN, now).await
+    }
+
+    /// Makes a token that is good for importing devices into a tenant, and for nothing else.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the store or of the source of randomness.
+    pub async fn create_import_token(
+        &self,
+        tenant: &TenantRef,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<(ApiTokenId, Zeroizing<String>), EngineError> {
+        self.make_token(Some(tenant), name, IMPORT, now).await
+    }
+
+    async fn make_token(
+        &self,
+        tenant: Option<&TenantRef>,
+        name: &str,
+        role: &str,
+        now: Timestamp,
+    ) -> Result<(ApiTokenId, Zeroizing<String>), EngineError> {
         let random = crate::random::<32>()?;
         let token = Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random)));
         let digest = fingerprint::sha256(token.as_bytes());
         let id = self
             .inner
             .store
-            .create_api_token(tenant.map(|tenant| tenant.id), name, digest, ADMIN, now)
+            .create_api_token(tenant.map(|tenant| tenant.id), name, digest, role, now)
             .await?;
         Ok((id, token))
     }
 
-    /// Who a token belongs to. Looked up by its digest: no comparison with a secret takes place.
+    /// Who a token belongs to. Looked up by its digest: no comparison with a secret takes place. Tokens that are good for
+    /// imports only are nobody's here.
     ///
     /// # Errors
     ///
     /// A failure of the store.
     pub async fn administrator(&self, token: &str) -> Result<Option<Administrator>, EngineError> {
+        self.owner(token, &[ADMIN]).await
+    }
+
+    /// Who may import devices with a token: an administrator, or whoever was given a token for that.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the store.
+    pub async fn importer(&self, token: &str) -> Result<Option<Administrator>, EngineError> {
+        self.owner(token, &[ADMIN, IMPORT]).await
+    }
+
+    async fn owner(&self, token: &str, roles: &[&str]) -> Result<Option<Administrator>, EngineError> {
         if !token.starts_with(PREFIX) {
             return Ok(None);
         }
         let digest = fingerprint::sha256(token.as_bytes());
         let found = self.inner.store.find_api_token(&digest).await?;
+        let found = found.filter(|token| roles.contains(&token.role.as_str()));
         Ok(found.map(|token| Administrator {
             token: token.id,
             name: token.name,

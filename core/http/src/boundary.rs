@@ -24,7 +24,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Puts the boundary around routes: those of this crate, and a vendor's own. Unknown paths are answered with 404.
 ///
-/// The guard against 401 looks at paths that begin with `/mdm/` or `/t/<tenant>/mdm/`; a layer that is put around the
+/// The guard against 401 looks at `/mdm`, `/checkin` and paths that begin with `/mdm/` or `/t/<tenant>/mdm/`; a layer that is put around the
 /// result is outside of its reach.
 pub fn boundary(routes: Router) -> Router {
     routes
@@ -71,7 +71,7 @@ fn is_device_path(path: &str) -> bool {
         Some(rest) => rest.find('/').map_or("", |slash| &rest[slash..]),
         None => path,
     };
-    path.starts_with("/mdm/")
+    path.starts_with("/mdm/") || matches!(path, "/mdm" | "/checkin")
 }
 
 fn without_401(mut response: Response) -> Response {
@@ -194,7 +194,14 @@ mod tests {
 
     #[test]
     fn device_paths_are_told_from_others() {
-        for path in ["/mdm/checkin", "/mdm/connect", "/mdm/other", "/t/acme/mdm/connect"] {
+        for path in [
+            "/mdm/checkin",
+            "/mdm/connect",
+            "/mdm/other",
+            "/mdm",
+            "/checkin",
+            "/t/acme/mdm/connect",
+        ] {
             assert!(is_device_path(path), "{path}");
         }
         for path in [

@@ -38,7 +38,7 @@ pub enum TlsError {
 /// The server's side of TLS 1.2 and 1.3. Clones share the certificate.
 #[derive(Clone)]
 pub struct Tls {
-    config: Arc<ServerConfig>,
+    config: Arc<ArcSwap<ServerConfig>>,
     identity: Arc<Identity>,
 }
 
@@ -88,34 +88,52 @@ impl Tls {
         Ok(())
     }
 
+    /// Tells clients that certificates of these authorities (in DER) are of use here, in handshakes that start from now on.
+    /// One that does not read is left out: certificates of others are taken all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`]; what clients are told stays as it was.
+    pub fn ask_clients_for(&self, client_authorities: Vec<Vec<u8>>) -> Result<(), TlsError> {
+        let mut authorities = RootCertStore::empty();
+        authorities.add_parsable_certificates(client_authorities.into_iter().map(CertificateDer::from));
+        self.config.store(Arc::new(config(&self.identity, &authorities)?));
+        Ok(())
+    }
+
     fn new(identity: CertifiedKey, client_authorities: &[&[u8]]) -> Result<Self, TlsError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
         let mut authorities = RootCertStore::empty();
         for der in client_authorities {
             authorities
                 .add(CertificateDer::from(*der))
                 .map_err(TlsError::ClientAuthority)?;
         }
-        let clients = Arc::new(AnyClient {
-            provider: Arc::clone(&provider),
-            hints: authorities.subjects(),
-        });
         let identity = Arc::new(Identity(ArcSwap::from_pointee(identity)));
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(TlsError::Unusable)?
-            .with_client_cert_verifier(clients)
-            .with_cert_resolver(Arc::clone(&identity) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let config = config(&identity, &authorities)?;
         Ok(Self {
-            config: Arc::new(config),
+            config: Arc::new(ArcSwap::from_pointee(config)),
             identity,
         })
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config)
+        self.config.load_full()
     }
+}
+
+fn config(identity: &Arc<Identity>, authorities: &RootCertStore) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let clients = Arc::new(AnyClient {
+        provider: Arc::clone(&provider),
+        hints: authorities.subjects(),
+    });
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(TlsError::Unusable)?
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(Arc::clone(identity) as Arc<dyn ResolvesServerCert>);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 fn certified_der(chain: Vec<Vec<u8>>, key_pkcs8: &[u8]) -> Result<CertifiedKey, TlsError> {

@@ -3,7 +3,7 @@
 //! old.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -25,6 +25,9 @@ const TLS: Duration = Duration::from_secs(60 * 60);
 
 /// How often to throw away what is old.
 const PURGE: Duration = Duration::from_secs(60 * 60);
+
+/// How often to look which authorities of other servers were added or removed, on this node or another.
+const AUTHORITIES: Duration = Duration::from_secs(5);
 
 /// How long the node that throws away is alone with it: a little less than until the next time.
 const PURGE_LEASE: SignedDuration = SignedDuration::from_mins(59);
@@ -75,6 +78,10 @@ impl Background {
         tasks.spawn(each(REMIND, stop.clone(), {
             let engine = engine.clone();
             move || remind(engine.clone())
+        }));
+        tasks.spawn(each(AUTHORITIES, stop.clone(), {
+            let (engine, tls, asked) = (engine.clone(), tls.tls.clone(), Arc::default());
+            move || follow_authorities(engine.clone(), tls.clone(), Arc::clone(&asked))
         }));
         tasks.spawn(each(TLS, stop.clone(), {
             let tls = Arc::new(tokio::sync::Mutex::new(tls));
@@ -176,6 +183,24 @@ async fn chain(store: Store, node: Uuid) {
     match joined {
         Ok(joined) => tracing::trace!(joined, "decisions joined their chains"),
         Err(error) => tracing::warn!(error = %error, "decisions could not join their chains; trying again"),
+    }
+}
+
+/// Follows which authorities devices may show certificates of, and asks for those in TLS.
+async fn follow_authorities(engine: Engine, tls: Tls, asked: Arc<Mutex<Vec<Vec<u8>>>>) {
+    if let Err(error) = engine.follow_authorities().await {
+        tracing::warn!(error = %error, "the authorities of imported devices could not be read; trying again");
+        return;
+    }
+    let authorities = engine.client_authorities_der();
+    let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    // At first only the server's own is asked for.
+    if *asked == authorities || (asked.is_empty() && authorities.len() == 1) {
+        return;
+    }
+    match tls.ask_clients_for(authorities.clone()) {
+        Ok(()) => *asked = authorities,
+        Err(error) => tracing::warn!(error = %error, "clients could not be told which certificates are of use"),
     }
 }
 

@@ -39,6 +39,11 @@ pub enum StoreError {
     /// A sealed value could not be opened: it was changed, or moved from another row.
     #[error("a sealed {0} does not open; it was changed outside the server or belongs to another row")]
     Sealed(&'static str),
+    /// A value is under a data key that this process has not heard of yet.
+    #[error(
+        "a sealed value is under a data key that this server has not taken over yet; it does within seconds, try again"
+    )]
+    DataKeyUnknown,
     /// The operation has a bug. Nothing of it was kept, and the store goes on.
     #[error("an operation of the store failed by a bug; its message is in the log")]
     Panicked,
@@ -79,6 +84,11 @@ impl StoreError {
     /// Whether the connection went away, so that nobody can say what the server still did.
     pub(crate) fn is_connection_loss(&self) -> bool {
         matches!(self.sqlx(), Some(sea_orm::sqlx::Error::Io(_)))
+    }
+
+    /// Whether the server answered, and the answer was no: the connection stands.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.sqlx(), Some(sea_orm::sqlx::Error::Database(_))) && !self.is_transient()
     }
 
     fn sqlx(&self) -> Option<&sea_orm::sqlx::Error> {
@@ -126,6 +136,26 @@ pub enum OpenError {
     /// A migration failed; nothing of it was kept.
     #[error("cannot bring the database to this version's tables; is it older than the data?")]
     Migrate(#[source] StoreError),
+    /// A newer program changed the tables in a way that this one cannot work with.
+    #[error(
+        "the database was brought to tables that need a program of schema level {needed} or later, and this program \
+         has level {known}; start the newer program, or restore the backup from before the upgrade"
+    )]
+    TooNew {
+        /// The lowest level that the database can be used with.
+        needed: u32,
+        /// The level of this program.
+        known: u32,
+    },
+    /// The database has steps that this program does not know, and lacks one that it needs.
+    #[error(
+        "the database is of another line of versions: it lacks the step {missing} and has others that this program \
+         does not know; start the program that was used with it last"
+    )]
+    OtherLine {
+        /// The step that it lacks.
+        missing: &'static str,
+    },
     /// The data key in the database was wrapped by another master key.
     #[error(
         "the master key does not fit this database; give the master key that it was created with \

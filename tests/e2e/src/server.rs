@@ -226,6 +226,11 @@ impl TestServer {
         self.child.as_ref().expect("the server runs").id()
     }
 
+    /// Whether it was started and not ended since by [`kill`](Self::kill) or [`ended`](Self::ended).
+    pub fn has_process(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Whether the process is still there.
     pub fn is_running(&mut self) -> bool {
         self.child

@@ -39,6 +39,7 @@ pub struct WorldBuilder {
     without_push_certificate: bool,
     roots_pem: Option<String>,
     token: Option<String>,
+    around: Option<(ApnsStandIn, DeviceIdentityCa)>,
 }
 
 impl World {
@@ -70,6 +71,7 @@ impl World {
             without_push_certificate: false,
             roots_pem: None,
             token: None,
+            around: None,
         }
     }
 
@@ -166,6 +168,14 @@ impl WorldBuilder {
         self
     }
 
+    /// Is one more node beside another: with its push service and its maker of devices, its certificates and its token.
+    pub fn beside(mut self, first: &World) -> Self {
+        self.around = Some((first.apns.clone(), first.maker.clone()));
+        self.without_push_certificate()
+            .trusted_by(&first.server.ca_pem())
+            .with_token(&first.server.admin_token())
+    }
+
     /// Starts everything.
     pub async fn start(self) -> World {
         self.try_start()
@@ -190,10 +200,15 @@ impl WorldBuilder {
     /// # Errors
     /// [`NotStarted`] when the server ends before it serves.
     pub async fn start_in(mut self, folder: Arc<TempDir>) -> Result<World, NotStarted> {
-        let apns = ApnsStandIn::start(ApnsOptions::default())
-            .await
-            .expect("the stand-in of APNs");
-        let maker = DeviceIdentityCa::generate().expect("the stand-in of the devices' maker");
+        let (apns, maker) = match self.around.take() {
+            Some(around) => around,
+            None => (
+                ApnsStandIn::start(ApnsOptions::default())
+                    .await
+                    .expect("the stand-in of APNs"),
+                DeviceIdentityCa::generate().expect("the stand-in of the devices' maker"),
+            ),
+        };
         let file = |name: &str, content: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, content).expect("a file of the test");

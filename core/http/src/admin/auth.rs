@@ -24,10 +24,10 @@ impl FromRequestParts<Api> for Admin {
         // The store is asked for the token's digest; nothing compares secrets here.
         let administrator = api.engine.administrator(token).await?;
         let Some(administrator) = administrator else {
-            let peer = parts.extensions.get::<Peer>();
-            let client = client_address(&api.settings.proxy, peer, &parts.headers);
-            api.throttles.wrong_token(client)?;
-            return Err(unauthorized("the token is not known here, or was revoked"));
+            if api.engine.importer(token).await?.is_some() {
+                return Err(forbidden("the token is good for imports only"));
+            }
+            return Err(refused(parts, api));
         };
         context.note().administrator = Some(administrator.name.clone());
         Ok(Self(administrator))
@@ -63,26 +63,41 @@ impl FromRequestParts<Api> for AtTenant {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Failure> {
         let Admin(administrator) = Admin::from_request_parts(parts, api).await?;
-        let Ok(context) = Context::from_request_parts(parts, api).await;
-        let params = RawPathParams::from_request_parts(parts, api)
-            .await
-            .map_err(|_| Failure::not_found("tenant"))?;
-        let name = params.iter().find(|(key, _)| *key == "tenant").map(|(_, name)| name);
-        let tenant = match api.engine.tenant(name.unwrap_or_default()).await {
-            Ok(tenant) => tenant,
-            // Which other tenants there are is none of theirs.
-            Err(EngineError::UnknownTenant) if administrator.tenant.is_some() => return Err(other_tenant()),
-            Err(error) => return Err(error.into()),
-        };
-        if !administrator.may_act_on(&tenant) {
-            return Err(other_tenant());
-        }
-        context.note().tenant = Some(tenant.name.clone());
-        Ok(Self {
-            administrator,
-            tenant,
-            context,
-        })
+        at_tenant(parts, api, administrator).await
+    }
+}
+
+/// Somebody whose token is good, at the tenant that the path names.
+pub(super) async fn at_tenant(parts: &mut Parts, api: &Api, administrator: Administrator) -> Result<AtTenant, Failure> {
+    let Ok(context) = Context::from_request_parts(parts, api).await;
+    let params = RawPathParams::from_request_parts(parts, api)
+        .await
+        .map_err(|_| Failure::not_found("tenant"))?;
+    let name = params.iter().find(|(key, _)| *key == "tenant").map(|(_, name)| name);
+    let tenant = match api.engine.tenant(name.unwrap_or_default()).await {
+        Ok(tenant) => tenant,
+        // Which other tenants there are is none of theirs.
+        Err(EngineError::UnknownTenant) if administrator.tenant.is_some() => return Err(other_tenant()),
+        Err(error) => return Err(error.into()),
+    };
+    if !administrator.may_act_on(&tenant) {
+        return Err(other_tenant());
+    }
+    context.note().tenant = Some(tenant.name.clone());
+    Ok(AtTenant {
+        administrator,
+        tenant,
+        context,
+    })
+}
+
+/// The answer to a token that is nobody's; it counts.
+pub(super) fn refused(parts: &Parts, api: &Api) -> Failure {
+    let peer = parts.extensions.get::<Peer>();
+    let client = client_address(&api.settings.proxy, peer, &parts.headers);
+    match api.throttles.wrong_token(client) {
+        Ok(()) => unauthorized("the token is not known here, or was revoked"),
+        Err(too_many) => too_many,
     }
 }
 
@@ -94,11 +109,11 @@ fn forbidden(message: &'static str) -> Failure {
     Failure::new(StatusCode::FORBIDDEN, "forbidden", message)
 }
 
-fn unauthorized(message: &'static str) -> Failure {
+pub(super) fn unauthorized(message: &'static str) -> Failure {
     Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message).authenticate(HeaderValue::from_static("Bearer"))
 }
 
-fn bearer(header: &HeaderValue) -> Option<&str> {
+pub(super) fn bearer(header: &HeaderValue) -> Option<&str> {
     let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

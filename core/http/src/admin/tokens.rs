@@ -62,6 +62,9 @@ struct NewToken {
     name: String,
     #[serde(default)]
     tenant: Option<String>,
+    /// Good for importing devices into the tenant, and for nothing else.
+    #[serde(default)]
+    import_only: bool,
 }
 
 #[derive(Serialize)]
@@ -97,10 +100,16 @@ async fn create(State(api): State<Api>, admin: Admin, headers: HeaderMap, body: 
             None
         }
     };
-    let (id, token) = api
-        .engine
-        .create_token(tenant.as_ref(), &new.name, Timestamp::now())
-        .await?;
+    let now = Timestamp::now();
+    let (id, token) = match (&tenant, new.import_only) {
+        (tenant, false) => api.engine.create_token(tenant.as_ref(), &new.name, now).await?,
+        (Some(tenant), true) => api.engine.create_import_token(tenant, &new.name, now).await?,
+        (None, true) => {
+            return Err(Failure::bad_request(
+                "a token for imports is one tenant's; name the tenant",
+            ));
+        }
+    };
     let made = MadeToken {
         id,
         name: &new.name,

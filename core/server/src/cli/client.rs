@@ -153,6 +153,16 @@ impl Client {
         self.send(self.http.request(Method::PUT, url).json(body)).await
     }
 
+    pub(super) async fn put_bytes(&self, url: Url, kind: &'static str, body: Vec<u8>) -> Result<Value, ClientError> {
+        self.send(
+            self.http
+                .request(Method::PUT, url)
+                .header(CONTENT_TYPE, kind)
+                .body(body),
+        )
+        .await
+    }
+
     pub(super) async fn post_bytes(&self, url: Url, kind: &'static str, body: Vec<u8>) -> Result<Value, ClientError> {
         self.send(
             self.http

@@ -17,6 +17,9 @@ pub(super) enum TokenCommand {
         /// Make it good for the whole server instead of one tenant.
         #[arg(long)]
         whole_server: bool,
+        /// Make it good for importing devices into the tenant, and for nothing else.
+        #[arg(long, conflicts_with = "whole_server")]
+        import_only: bool,
     },
     /// List tokens.
     List {
@@ -39,8 +42,12 @@ pub(super) async fn run(
 ) -> miette::Result<()> {
     let client = Client::new(args, context)?;
     match command {
-        TokenCommand::Create { name, whole_server } => {
-            let mut body = json!({"name": name});
+        TokenCommand::Create {
+            name,
+            whole_server,
+            import_only,
+        } => {
+            let mut body = json!({"name": name, "import_only": import_only});
             if !whole_server {
                 body["tenant"] = Value::from(args.tenant.as_str());
             }
@@ -52,9 +59,16 @@ pub(super) async fn run(
         }
         TokenCommand::List { limit } => {
             let answer = client.list(client.url(&["v1", "tokens"]), limit).await?;
-            let rows = output::rows(items(&answer), &["id", "name", "tenant", "created_at", "revoked_at"]);
+            let rows = output::rows(
+                items(&answer),
+                &["id", "name", "tenant", "role", "created_at", "revoked_at"],
+            );
             output.answer(&answer, |output| {
-                output.table(&["id", "name", "tenant", "created", "revoked"], &rows, "no tokens")?;
+                output.table(
+                    &["id", "name", "tenant", "role", "created", "revoked"],
+                    &rows,
+                    "no tokens",
+                )?;
                 more(&answer, output)
             })
         }
