@@ -177,13 +177,21 @@ impl Engine {
             .as_ref()
             .filter(|existing| existing.state == EnrollmentState::Active)
             .map(|existing| existing.key.clone());
-        // The enrollment goes on if the certificate was issued to renew the one that it has, or is that one already.
-        let known = existing.filter(|existing| {
-            existing.state == EnrollmentState::Active
-                && existing
-                    .certificate_sha256
-                    .is_some_and(|bound| certificate.renews == Some(bound) || bound == identity.sha256())
+        // The enrollment goes on if the certificate was issued to renew the one that it has, or is that one already; or if
+        // both renew the same one: a device whose renewal failed goes back to that, and renews it again.
+        let bound = existing.as_ref().and_then(|existing| existing.certificate_sha256);
+        let bound_renews = match bound {
+            Some(bound) if certificate.renews.is_some_and(|renews| renews != bound) => {
+                let bound = self.inner.store.certificate(&bound).await?;
+                bound.and_then(|bound| bound.certificate.renews)
+            }
+            _ => None,
+        };
+        let goes_on = bound.is_some_and(|bound| {
+            let renews = |renews| renews == bound || Some(renews) == bound_renews;
+            bound == identity.sha256() || certificate.renews.is_some_and(renews)
         });
+        let known = existing.filter(|existing| existing.state == EnrollmentState::Active && goes_on);
         let renewal = known.is_some();
         let replaces = existing_key.filter(|_| !renewal);
         let (mut attributes, person) = match known {

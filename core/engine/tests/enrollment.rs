@@ -235,6 +235,58 @@ async fn a_renewed_identity_keeps_the_queue_and_the_escrow_and_a_new_enrollment_
 }
 
 #[tokio::test]
+async fn an_identity_that_a_renewal_fell_back_to_is_renewed_again() {
+    let world = World::new().await;
+    let device = world.enrolled("C02A").await;
+    let token = plist::Value::Data(b"bootstrap".to_vec());
+    let deposit = device.message(&[("MessageType", "SetBootstrapToken".into()), ("BootstrapToken", token)]);
+    world.send(&device, deposit).await.unwrap();
+    let key = EnrollmentLookup::Key(&device.udid);
+    let id = world
+        .store
+        .enrollment(world.store.default_tenant(), key)
+        .await
+        .unwrap()
+        .unwrap()
+        .id;
+    let keeps_escrow = async || {
+        let info = world.store.escrow_info(id, EscrowKind::BootstrapToken).await.unwrap();
+        info.is_some()
+    };
+    let last_stage = || world.script.asked.lock().unwrap().last().unwrap().stage;
+
+    // The server takes the new identity for the device's; the device could not keep it, twice.
+    for _ in 0..2 {
+        let lost = renewed(&world, &device).await;
+        world.send(&lost, lost.authenticate()).await.unwrap();
+        assert_eq!(last_stage(), GateStage::Renewal);
+    }
+    world.send(&device, device.idle()).await.unwrap();
+    let kept = renewed(&world, &device).await;
+    world.send(&kept, kept.authenticate()).await.unwrap();
+    world.send(&kept, kept.token_update()).await.unwrap();
+    assert_eq!(last_stage(), GateStage::Renewal);
+    assert!(keeps_escrow().await);
+
+    // An identity from before a new enrollment brings nothing back of it.
+    let fresh = world.identified("C02A").await;
+    world.send(&fresh, fresh.authenticate()).await.unwrap();
+    world.send(&fresh, fresh.token_update()).await.unwrap();
+    let token = plist::Value::Data(b"another".to_vec());
+    let deposit = fresh.message(&[("MessageType", "SetBootstrapToken".into()), ("BootstrapToken", token)]);
+    world.send(&fresh, deposit).await.unwrap();
+    let old = renewed(&world, &kept).await;
+    world.send(&old, old.authenticate()).await.unwrap();
+    assert_eq!(
+        last_stage(),
+        GateStage::Authenticate,
+        "what it was enrolled with is another line"
+    );
+    world.send(&old, old.token_update()).await.unwrap();
+    assert!(!keeps_escrow().await);
+}
+
+#[tokio::test]
 async fn a_device_whose_new_enrollment_failed_goes_back_to_its_identity() {
     let world = World::new().await;
     let device = world.enrolled("C02A").await;
