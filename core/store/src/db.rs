@@ -232,6 +232,12 @@ pub(crate) use values;
 /// A row, read by column position.
 pub(crate) struct Row(QueryResult);
 
+impl From<QueryResult> for Row {
+    fn from(row: QueryResult) -> Self {
+        Self(row)
+    }
+}
+
 impl Row {
     pub(crate) fn get<T: TryGetable>(&self, index: usize) -> Result<T, StoreError> {
         Ok(self.0.try_get_by_index(index)?)

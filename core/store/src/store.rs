@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sea_orm::{DatabaseConnection, TransactionTrait};
-use sea_orm_migration::MigratorTrait;
 use tokio::sync::Notify;
 
+use crate::backend::lanes::{self, Lanes, Source};
 use crate::backend::{Body, postgres, sqlite};
-use crate::commands::QueueRules;
+use crate::commands::{Callers, QueueRules, RecentCounts, Settling};
 use crate::db::{Db, Sql, ms, values};
 use crate::error::{OpenError, StoreError};
 use crate::ids::{EnrollmentId, TenantId};
-use crate::migration::Migrator;
+use crate::migration::migrate;
 use crate::plugins::PLUGINS_CHANGED;
 use crate::signals::{Observed, Signals};
-use crate::vault::{MasterKey, Vault};
+use crate::transfer::order::settle_if_foreign;
+use crate::vault::{KeyRow, MasterKey, Vault, key_rows};
 
 /// The name of the tenant that exists from the first start.
 pub const DEFAULT_TENANT: &str = "default";
@@ -79,17 +80,24 @@ impl fmt::Debug for Store {
 }
 
 enum Backend {
-    Sqlite { writer: sqlite::Writer },
-    Postgres { pool: DatabaseConnection },
+    Sqlite {
+        writer: sqlite::Writer,
+    },
+    Postgres {
+        pool: DatabaseConnection,
+        settling: Lanes<Settling>,
+    },
 }
 
 struct Inner {
     backend: Backend,
     reader: Db,
+    callers: Lanes<Callers>,
     vault: Vault,
     default_tenant: TenantId,
     queue: QueueRules,
     signals: Arc<Signals>,
+    counts: RecentCounts,
     /// Last-seen times that are not written yet, in milliseconds.
     touched: Mutex<HashMap<EnrollmentId, i64>>,
 }
@@ -104,23 +112,23 @@ impl Store {
     /// See [`OpenError`]; nothing is left half done.
     pub async fn open(config: StoreConfig, master: &MasterKey) -> Result<Self, OpenError> {
         let signals = Arc::new(Signals::default());
-        let (backend, reader) = match scheme(&config.url)? {
+        let (backend, reader, source) = match scheme(&config.url)? {
             Scheme::Sqlite => {
                 let timeout = config.acquire_timeout;
                 let writer = sqlite::connect(&config.url, 1, timeout, false)
                     .await
                     .map_err(OpenError::Connect)?;
-                Migrator::up(&writer, None)
-                    .await
-                    .map_err(|error| OpenError::Migrate(error.into()))?;
+                migrate(&writer).await?;
                 let readers = sqlite::connect(&config.url, config.max_connections.max(1), timeout, true)
                     .await
                     .map_err(OpenError::Connect)?;
+                let source = Source::Sqlite(readers.get_sqlite_connection_pool().clone());
                 (
                     Backend::Sqlite {
                         writer: sqlite::Writer::start(writer, signals.clone()),
                     },
                     readers,
+                    source,
                 )
             }
             Scheme::Postgres => {
@@ -132,26 +140,34 @@ impl Store {
                 )
                 .await
                 .map_err(OpenError::Connect)?;
-                migrate_postgres(&pool).await.map_err(OpenError::Migrate)?;
-                (Backend::Postgres { pool: pool.clone() }, pool)
+                migrate_postgres(&config).await?;
+                let source = Source::Postgres(pool.get_postgres_connection_pool().clone());
+                let settling = Lanes::start(&source, lanes::count());
+                let backend = Backend::Postgres {
+                    pool: pool.clone(),
+                    settling,
+                };
+                (backend, pool, source)
             }
         };
         let reader = Db::pool(reader);
-        let (wrapped, default_tenant) = prepare(&backend, &signals, master).await.map_err(OpenError::Prepare)?;
-        let vault = Vault::unwrap(master, &wrapped)
+        let (keys, default_tenant) = prepare(&backend, &signals, master).await.map_err(OpenError::Prepare)?;
+        let vault = Vault::unwrap(master, &keys)
             .map_err(OpenError::Prepare)?
             .ok_or(OpenError::WrongMasterKey)?;
         let inner = Arc::new(Inner {
             backend,
             reader,
+            callers: Lanes::start(&source, lanes::count()),
             vault,
             default_tenant,
             queue: config.queue,
             signals,
+            counts: RecentCounts::default(),
             touched: Mutex::new(HashMap::new()),
         });
         tokio::spawn(flush_now_and_then(Arc::downgrade(&inner), config.touch_interval));
-        if let Backend::Postgres { pool } = &inner.backend {
+        if let Backend::Postgres { pool, .. } = &inner.backend {
             tokio::spawn(postgres::listen(
                 pool.clone(),
                 PLUGINS_CHANGED,
@@ -170,8 +186,9 @@ impl Store {
         let flushed = self.flush_touched().await;
         match &self.inner.backend {
             Backend::Sqlite { writer } => writer.close().await,
-            Backend::Postgres { .. } => {}
+            Backend::Postgres { settling, .. } => settling.close().await,
         }
+        self.inner.callers.close().await;
         self.inner.reader.close_pool().await;
         flushed
     }
@@ -246,6 +263,27 @@ impl Store {
         &self.inner.reader
     }
 
+    /// What every message of a device is asked about.
+    pub(crate) fn callers(&self) -> &Lanes<Callers> {
+        &self.inner.callers
+    }
+
+    /// Where reports and deliveries share statements; on SQLite they share the writer.
+    pub(crate) fn settling(&self) -> Option<&Lanes<Settling>> {
+        match &self.inner.backend {
+            Backend::Sqlite { .. } => None,
+            Backend::Postgres { settling, .. } => Some(settling),
+        }
+    }
+
+    pub(crate) fn signals(&self) -> &Signals {
+        &self.inner.signals
+    }
+
+    pub(crate) fn recent_counts(&self) -> &RecentCounts {
+        &self.inner.counts
+    }
+
     pub(crate) fn queue_rules(&self) -> QueueRules {
         self.inner.queue
     }
@@ -277,59 +315,78 @@ where
 {
     match backend {
         Backend::Sqlite { writer } => writer.write(input, body).await,
-        Backend::Postgres { pool } => postgres::write(pool, signals, input, body).await,
+        Backend::Postgres { pool, .. } => postgres::write(pool, signals, input, body).await,
     }
 }
 
-enum Scheme {
+pub(crate) enum Scheme {
     Sqlite,
     Postgres,
 }
 
-fn scheme(url: &str) -> Result<Scheme, OpenError> {
+pub(crate) fn scheme(url: &str) -> Result<Scheme, OpenError> {
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Err(OpenError::InMemory);
     }
     if url.starts_with("sqlite://") {
         Ok(Scheme::Sqlite)
-    } else if url.starts_with("postgres://") {
+    } else if ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+    {
         Ok(Scheme::Postgres)
     } else {
         Err(OpenError::Url)
     }
 }
 
-/// Any number of servers may start at once: the first migrates, the others wait and find it done.
-async fn migrate_postgres(pool: &DatabaseConnection) -> Result<(), StoreError> {
-    let lock = Db::tx(pool.begin().await?, Arc::default());
+/// Any number of servers may start at once: the first migrates, the others wait and find it done. On connections of its
+/// own, whose statements may take their time: an index over many rows does, and so does the wait for it.
+async fn migrate_postgres(config: &StoreConfig) -> Result<(), OpenError> {
+    let pool = postgres::connect(&config.url, 2, config.acquire_timeout, Duration::ZERO)
+        .await
+        .map_err(OpenError::Connect)?;
+    let migrated = migrate_alone(&pool).await;
+    if let Err(error) = pool.close().await {
+        tracing::debug!(error = %error, "store.close failed");
+    }
+    migrated
+}
+
+async fn migrate_alone(pool: &DatabaseConnection) -> Result<(), OpenError> {
+    let failed = |error: StoreError| OpenError::Migrate(error);
+    let lock = Db::tx(
+        pool.begin().await.map_err(|error| failed(error.into()))?,
+        Arc::default(),
+    );
     // The number has no meaning but to be the same in every server.
     lock.one("SELECT pg_advisory_xact_lock(7246100515)::text", values![])
-        .await?;
-    Migrator::up(pool, None).await?;
+        .await
+        .map_err(failed)?;
+    migrate(pool).await?;
     if let Some(tx) = lock.into_tx() {
-        tx.commit().await?;
+        tx.commit().await.map_err(|error| failed(error.into()))?;
     }
     Ok(())
 }
 
-/// The wrapped data key and the default tenant, made on the first start.
+/// The wrapped data keys and the default tenant, made on the first start.
 async fn prepare(
     backend: &Backend,
     signals: &Arc<Signals>,
     master: &MasterKey,
-) -> Result<(Vec<u8>, TenantId), StoreError> {
+) -> Result<(Vec<KeyRow>, TenantId), StoreError> {
     let input = (Vault::new_wrapped_key(master)?, ms(Timestamp::now()));
     write(backend, signals, input, |db, (fresh, now)| {
         Box::pin(async move {
             db.exec(
-                "INSERT INTO vault_keys (name, wrapped) VALUES ('data', $1) ON CONFLICT DO NOTHING",
+                "INSERT INTO vault_keys (name, wrapped) SELECT 'data', $1 \
+                 WHERE NOT EXISTS (SELECT 1 FROM vault_keys) ON CONFLICT DO NOTHING",
                 values![fresh.clone()],
             )
             .await?;
-            let wrapped = db
-                .row("SELECT wrapped FROM vault_keys WHERE name = 'data'", values![])
-                .await?
-                .get(0)?;
+            let keys = key_rows(db).await?;
+            settle_if_foreign(db).await?;
             db.exec(
                 "INSERT INTO tenants (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
                 values![DEFAULT_TENANT, *now],
@@ -339,24 +396,31 @@ async fn prepare(
                 .row("SELECT id FROM tenants WHERE name = $1", values![DEFAULT_TENANT])
                 .await?
                 .get(0)?;
-            Ok((wrapped, TenantId(tenant)))
+            Ok((keys, TenantId(tenant)))
         })
     })
     .await
 }
 
-/// Ends with the store: it holds no reference that would keep it alive.
+/// Writes the last-seen times, and looks whether the data keys changed. Ends with the store: it holds no reference that
+/// would keep it alive.
 async fn flush_now_and_then(inner: Weak<Inner>, interval: Duration) {
     let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first comes at once, and there is nothing to do yet.
+    ticks.tick().await;
     loop {
         ticks.tick().await;
         let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = (Store { inner }).flush_touched().await {
+        let store = Store { inner };
+        if let Err(error) = store.flush_touched().await {
             if matches!(error, StoreError::Closed) {
                 return;
             }
             tracing::warn!(error = %error, "store.touch not written, trying again");
+        }
+        if let Err(error) = store.refresh_keys().await {
+            tracing::debug!(error = %error, "store.keys not read, trying again");
         }
     }
 }

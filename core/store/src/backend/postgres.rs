@@ -8,7 +8,7 @@ use sea_orm::sqlx::postgres::PgListener;
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, TransactionTrait};
 use tokio::sync::Notify;
 
-use super::Body;
+use super::{Body, lanes};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::signals::{Asked, Signals};
@@ -16,7 +16,7 @@ use crate::signals::{Asked, Signals};
 /// How often a transaction is tried before its error is reported.
 const ATTEMPTS: u32 = 6;
 
-/// Connections beside those that were asked for: one listens for changes of other nodes.
+/// Connections beside those that were asked for and those of the lanes: one listens for changes of other nodes.
 const LISTENERS: u32 = 1;
 
 /// How long to wait before a lost listener is started again.
@@ -59,14 +59,15 @@ pub(crate) async fn connect(
     let mut options = ConnectOptions::new(url);
     options
         // Migrations hold a lock on one connection while they run on another.
-        .max_connections(connections.max(2).saturating_add(LISTENERS))
+        .max_connections(connections.max(2).saturating_add(LISTENERS + 2 * lanes::connections()))
         .acquire_timeout(acquire_timeout)
         .statement_timeout(statement_timeout)
         .set_application_name("russet")
         .sqlx_logging(false)
         // A plan is kept as long as its connection. One that was made while a table was small reads all of it, which is
         // right then and ruinous when it has grown, until somebody analyzes the table. Every statement has an index.
-        .map_sqlx_postgres_opts(|options| options.options([("enable_seqscan", "off")]))
+        // Without them, what no index helps looks so dear that it would be compiled first.
+        .map_sqlx_postgres_opts(|options| options.options([("enable_seqscan", "off"), ("jit", "off")]))
         // A ping before each use costs a fifth of the throughput; one after a pause finds what a firewall dropped.
         .test_before_acquire_if_idle_for(Duration::from_secs(30));
     Ok(Database::connect(options).await?)

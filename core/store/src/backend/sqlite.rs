@@ -17,7 +17,7 @@ use sea_orm::{
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::{Body, BoxFuture};
+use super::{Body, BoxFuture, lanes};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::signals::{Asked, Signals};
@@ -37,7 +37,11 @@ pub(crate) async fn connect(
 ) -> Result<DatabaseConnection, StoreError> {
     let mut options = ConnectOptions::new(url);
     options
-        .max_connections(connections)
+        .max_connections(if read_only {
+            connections.saturating_add(lanes::connections())
+        } else {
+            connections
+        })
         .min_connections(1)
         .acquire_timeout(acquire_timeout)
         .idle_timeout(None)

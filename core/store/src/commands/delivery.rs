@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 
+use super::caller::QueueView;
+use super::settle::{Settle, Taking};
 use super::{CommandOrigin, Delivery, QueueRules};
-use crate::db::{Db, ms, values, words};
+use crate::db::{Db, Row, ms, values, words};
 use crate::decisions::{NewDecision, record as record_decisions};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, EntryId, TenantId};
@@ -59,20 +61,59 @@ const CLAIM: &str = "UPDATE queue_entries SET state = $4, attempts = attempts + 
 const EXPIRE: &str = "UPDATE queue_entries SET state = 'expired', finished_at = $2 \
      WHERE enrollment_id = $1 AND finished_at IS NULL AND expires_at <= $2";
 
-struct Candidate {
+#[derive(Debug)]
+pub(super) struct Candidate {
     /// Still sealed.
-    delivery: Delivery,
-    tenant: TenantId,
-    claim: Claim,
-    expired: bool,
+    pub(super) delivery: Delivery,
+    pub(super) tenant: TenantId,
+    pub(super) claim: Claim,
+    pub(super) expired: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Claim {
-    entry: EntryId,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) entry: EntryId,
     /// Before this delivery.
-    attempts: i64,
+    pub(super) attempts: i64,
     unanswered: i64,
+}
+
+impl Claim {
+    /// What the delivery makes of the entry.
+    pub(super) fn taking(self, rules: &QueueRules, now: Timestamp) -> Taking {
+        let (state, retry_at) = rules.delivered(self.unanswered, now);
+        Taking {
+            claim: self,
+            state,
+            retry_at: ms(retry_at),
+        }
+    }
+}
+
+/// The candidate of a row, whose columns begin at `from` as those of [`AT_IDLE`] do at 0.
+pub(super) fn candidate_of(row: &Row, from: usize, now: Timestamp) -> Result<Candidate, StoreError> {
+    let entry = EntryId(row.get(from)?);
+    let attempts: i64 = row.get(from + 1)?;
+    Ok(Candidate {
+        claim: Claim {
+            entry,
+            attempts,
+            unanswered: row.get(from + 2)?,
+        },
+        expired: row.time_opt(from + 3)?.is_some_and(|expires_at| expires_at <= now),
+        tenant: TenantId(row.get(from + 8)?),
+        delivery: Delivery {
+            entry,
+            uuid: row.get(from + 4)?,
+            request_type: row.get(from + 5)?,
+            payload: row.get(from + 6)?,
+            profile_name: row.get(from + 7)?,
+            attempts: attempts + 1,
+            origin: row.word(from + 9, CommandOrigin::from_word, "command origin")?,
+            created_by: row.get(from + 10)?,
+            approved_by: row.get(from + 11)?,
+        },
+    })
 }
 
 async fn first(db: &Db, enrollment: EnrollmentId, now: Timestamp, poll: Poll) -> Result<Option<Candidate>, StoreError> {
@@ -81,36 +122,13 @@ async fn first(db: &Db, enrollment: EnrollmentId, now: Timestamp, poll: Poll) ->
         Poll::AfterReport => AFTER_REPORT,
         Poll::AfterRepeatedReport => LOST,
     };
-    let Some(row) = db.one(sql, values![enrollment, ms(now)]).await? else {
-        return Ok(None);
-    };
-    let entry = EntryId(row.get(0)?);
-    let attempts: i64 = row.get(1)?;
-    Ok(Some(Candidate {
-        claim: Claim {
-            entry,
-            attempts,
-            unanswered: row.get(2)?,
-        },
-        expired: row.time_opt(3)?.is_some_and(|expires_at| expires_at <= now),
-        tenant: TenantId(row.get(8)?),
-        delivery: Delivery {
-            entry,
-            uuid: row.get(4)?,
-            request_type: row.get(5)?,
-            payload: row.get(6)?,
-            profile_name: row.get(7)?,
-            attempts: attempts + 1,
-            origin: row.word(9, CommandOrigin::from_word, "command origin")?,
-            created_by: row.get(10)?,
-            approved_by: row.get(11)?,
-        },
-    }))
+    let row = db.one(sql, values![enrollment, ms(now)]).await?;
+    row.map(|row| candidate_of(&row, 0, now)).transpose()
 }
 
 async fn claim(db: &Db, claim: Claim, rules: &QueueRules, now: Timestamp) -> Result<bool, StoreError> {
-    let (state, retry_at) = rules.delivered(claim.unanswered, now);
-    let values = values![claim.entry, ms(now), claim.attempts, state, ms(retry_at)];
+    let taking = claim.taking(rules, now);
+    let values = values![claim.entry, ms(now), claim.attempts, taking.state, taking.retry_at];
     Ok(db.exec(CLAIM, values).await? > 0)
 }
 
@@ -144,6 +162,40 @@ pub(super) async fn take(
 }
 
 impl Store {
+    /// The next command of an enrollment that polls, as its [`Caller`](super::Caller) shows it: marked as sent, unless
+    /// somebody was there first; then the next one after that. Where there was none, nothing is asked and nothing written.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn next_of(
+        &self,
+        enrollment: EnrollmentId,
+        queue: QueueView,
+        now: Timestamp,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let Some(candidate) = queue.first else { return Ok(None) };
+        if !candidate.expired && self.take_candidate(candidate.claim, now).await? {
+            return self.open_delivery(candidate.tenant, candidate.delivery).map(Some);
+        }
+        self.next(enrollment, now, Poll::Idle).await
+    }
+
+    async fn take_candidate(&self, candidate: Claim, now: Timestamp) -> Result<bool, StoreError> {
+        let rules = self.queue_rules();
+        if let Some(lanes) = self.settling() {
+            let settle = Settle {
+                now: ms(now),
+                answered: None,
+                taking: Some(candidate.taking(&rules, now)),
+            };
+            return Ok(lanes.ask(settle).await?.taken);
+        }
+        self.write((candidate, rules, now), |db, (candidate, rules, now)| {
+            Box::pin(claim(db, *candidate, rules, *now))
+        })
+        .await
+    }
+
     /// The next command of an enrollment, if there is one, marked as sent.
     ///
     /// # Errors
@@ -172,12 +224,12 @@ impl Store {
             }
             let input = (candidate.claim, self.queue_rules(), now);
             let claimed = self
-                .write(input, |db, (entry, rules, now)| {
-                    Box::pin(claim(db, *entry, rules, *now))
+                .write(input, |db, (candidate, rules, now)| {
+                    Box::pin(claim(db, *candidate, rules, *now))
                 })
                 .await?;
             if claimed {
-                return Ok(Some(self.open_delivery(candidate.tenant, candidate.delivery)));
+                return self.open_delivery(candidate.tenant, candidate.delivery).map(Some);
             }
         }
     }

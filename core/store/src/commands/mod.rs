@@ -2,6 +2,7 @@
 
 mod admin;
 mod approval;
+mod caller;
 mod cancel;
 mod counts;
 mod delivery;
@@ -9,6 +10,7 @@ mod enqueue;
 mod report;
 mod rules;
 mod sealed;
+mod settle;
 mod targets;
 
 use jiff::Timestamp;
@@ -19,12 +21,17 @@ use crate::db::{Db, ms, values};
 use crate::error::StoreError;
 use crate::ids::{ApiTokenId, EnrollmentId, EntryId, GroupId, TenantId, words};
 
+pub(crate) use caller::Callers;
+pub use caller::{Caller, CallerCertificate, QueueAsk, QueueView};
 pub use cancel::FlushFilter;
+pub(crate) use counts::RecentCounts;
 pub use counts::{CommandCounts, OpenCounts, QueueCounts};
 pub use delivery::Poll;
 pub(crate) use enqueue::enqueue;
 pub use rules::QueueRules;
 pub(crate) use rules::later;
+pub(crate) use sealed::{OF_THE_ENROLLMENT, result_row};
+pub(crate) use settle::Settling;
 
 words! {
     /// Where an entry of a queue stands.

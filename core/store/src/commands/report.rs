@@ -3,12 +3,15 @@
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::caller::QueueView;
 use super::delivery::{self, Poll};
+use super::settle::{Answered, Settle, Settling};
 use super::{Delivery, EntryState, QueueRules, ReportStatus, ReportWrite, Reported};
+use crate::backend::lanes::Lanes;
 use crate::db::{Db, ms, ms_opt, values};
 use crate::error::StoreError;
 use crate::events;
-use crate::ids::{EnrollmentId, TenantId};
+use crate::ids::{EnrollmentId, EntryId, TenantId};
 use crate::store::Store;
 
 impl Store {
@@ -42,6 +45,69 @@ impl Store {
         now: Timestamp,
     ) -> Result<(Reported, Option<Delivery>), StoreError> {
         let report = self.seal_report(enrollment, report)?;
+        self.report_sealed(enrollment, report, now).await
+    }
+
+    /// As [`report_and_next`](Self::report_and_next), going by what its [`Caller`](super::Caller) shows of the queue: if it
+    /// is still so, it shares a statement with the reports of other devices.
+    ///
+    /// # Errors
+    /// When the database fails; the device may repeat its report then.
+    pub async fn report_of(
+        &self,
+        enrollment: EnrollmentId,
+        report: ReportWrite,
+        queue: QueueView,
+        now: Timestamp,
+    ) -> Result<(Reported, Option<Delivery>), StoreError> {
+        let report = self.seal_report(enrollment, report)?;
+        let Some((lanes, entry, state)) = self.shareable(&report, &queue) else {
+            return self.report_sealed(enrollment, report, now).await;
+        };
+        let mut first = queue.first;
+        let here = first.take_if(|first| !first.expired && first.claim.entry != entry);
+        let rules = self.queue_rules();
+        let settle = Settle {
+            now: ms(now),
+            taking: here.as_ref().map(|here| here.claim.taking(&rules, now)),
+            answered: Some(Answered {
+                entry,
+                state,
+                status: report.status,
+                error_chain: report.error_chain.as_ref().map(serde_json::Value::to_string),
+                result: report.result.clone(),
+            }),
+        };
+        let settled = lanes.ask(settle).await?;
+        if !settled.recorded {
+            // Somebody has the entry, or has changed it.
+            return self.report_sealed(enrollment, report, now).await;
+        }
+        let next = match here {
+            Some(here) if settled.taken => Some(self.open_delivery(here.tenant, here.delivery)?),
+            None if first.is_none() => None,
+            Some(_) | None => self.next(enrollment, now, Poll::AfterReport).await?,
+        };
+        Ok((Reported::Recorded, next))
+    }
+
+    /// The entry of a report that can share a statement, and its state afterwards: a final answer to a command that has none
+    /// yet, of which nobody has to be told.
+    fn shareable(&self, report: &ReportWrite, queue: &QueueView) -> Option<(&Lanes<Settling>, EntryId, EntryState)> {
+        let lanes = self.settling()?;
+        let (entry, before) = queue.reported?;
+        let state = answered_as(report.status);
+        let open = !matches!(before, EntryState::Acknowledged | EntryState::Failed);
+        let told = self.signals().wanted_anywhere(KIND);
+        (open && !told && state != EntryState::NotNow).then_some((lanes, entry, state))
+    }
+
+    async fn report_sealed(
+        &self,
+        enrollment: EnrollmentId,
+        report: ReportWrite,
+        now: Timestamp,
+    ) -> Result<(Reported, Option<Delivery>), StoreError> {
         let input = (enrollment, report, self.queue_rules(), now);
         let (reported, next) = self
             .write(input, |db, (enrollment, report, rules, now)| {
@@ -56,8 +122,21 @@ impl Store {
                 })
             })
             .await?;
-        let next = next.map(|(tenant, delivery)| self.open_delivery(tenant, delivery));
+        let next = next
+            .map(|(tenant, delivery)| self.open_delivery(tenant, delivery))
+            .transpose()?;
         Ok((reported, next))
+    }
+}
+
+/// The event of an answer.
+const KIND: &str = "command.answered";
+
+fn answered_as(status: ReportStatus) -> EntryState {
+    match status {
+        ReportStatus::Acknowledged => EntryState::Acknowledged,
+        ReportStatus::Error | ReportStatus::CommandFormatError => EntryState::Failed,
+        ReportStatus::NotNow => EntryState::NotNow,
     }
 }
 
@@ -70,11 +149,7 @@ async fn record(
     rules: &QueueRules,
     now: Timestamp,
 ) -> Result<Reported, StoreError> {
-    let state = match report.status {
-        ReportStatus::Acknowledged => EntryState::Acknowledged,
-        ReportStatus::Error | ReportStatus::CommandFormatError => EntryState::Failed,
-        ReportStatus::NotNow => EntryState::NotNow,
-    };
+    let state = answered_as(report.status);
     let changed = if state == EntryState::NotNow {
         put_off(db, enrollment, report, rules, now).await?
     } else {
@@ -143,7 +218,6 @@ async fn put_off(
 /// Tells observers of an answer. The report itself stays where it is, sealed: it is put in when an observer is handed the
 /// event.
 async fn tell(db: &Db, enrollment: EnrollmentId, report: &ReportWrite, now: Timestamp) -> Result<(), StoreError> {
-    const KIND: &str = "command.answered";
     if !db.wanted_anywhere(KIND) {
         return Ok(());
     }

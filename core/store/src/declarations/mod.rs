@@ -11,7 +11,7 @@ mod status;
 pub use plan::{NewPlan, PlanChange, PlanItem, PlanToken, PlanView, PlannedContent, PlannedItem, StoredDeclaration};
 pub(crate) use plan::{UNUSED_CONTENTS, forget};
 pub use requests::PlanJob;
-pub(crate) use requests::request_plan;
+pub(crate) use requests::{request_first_plan, request_plan};
 pub use sets::{DeclarationSet, SetAssignment, SetDeclaration, SetWritten};
 pub(crate) use sets::{assign_declarations, unassign_declarations};
 pub use status::{StatusItem, StatusProblem, StatusWrite};

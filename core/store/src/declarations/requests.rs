@@ -221,6 +221,23 @@ pub(crate) async fn request_plan(db: &Db, enrollments: &[EnrollmentId], now: Tim
     Ok(())
 }
 
+/// Requests the plan of an enrollment that is new, within a transaction: if it can have anything in it. Whatever gives it
+/// something later requests it then.
+pub(crate) async fn request_first_plan(db: &Db, enrollment: EnrollmentId, now: Timestamp) -> Result<(), StoreError> {
+    // A tenant's planners are noted before the walk over its enrollments begins: the walk finds this one, or this statement
+    // finds the note.
+    let sql = format!(
+        "INSERT INTO declaration_plan_requests (enrollment_id, tenant_id, seq, due_at, attempts) \
+         SELECT e.id, e.tenant_id, 1, $2, 0 FROM enrollments e WHERE e.id = $1 AND e.state <> 'removed' AND (\
+         EXISTS (SELECT 1 FROM declaration_sweeps s WHERE s.tenant_id = e.tenant_id AND s.planners) \
+         OR EXISTS (SELECT 1 FROM declaration_assignments a WHERE a.enrollment_id = e.id)) {AGAIN}"
+    );
+    if db.exec(sql, values![enrollment, ms(now)]).await? > 0 {
+        db.ask(Signal::Plan);
+    }
+    Ok(())
+}
+
 /// Requests the plans of all enrollments that have a set; how many they are.
 pub(super) async fn request_plans_of_set(
     db: &Db,

@@ -8,7 +8,7 @@ use crate::certificates::bind;
 use crate::commands::{cancel_open, enqueue};
 use crate::db::{Db, Sql, ms, values};
 use crate::decisions::record;
-use crate::declarations::{self, request_plan};
+use crate::declarations::{self, request_first_plan, request_plan};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, TenantId};
 use crate::store::Store;
@@ -107,13 +107,13 @@ impl Store {
 }
 
 async fn authenticate(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Result<EnrollmentId, StoreError> {
-    let id = if write.renewal {
-        renew(db, write).await
+    let enrolled = if write.renewal {
+        renew(db, write).await.map(|id| (id, false))
     } else {
         enroll(db, write, now).await
     };
     // The one index besides the key that can refuse is the one of bound certificates.
-    let id = id.map_err(|error| {
+    let (id, fresh) = enrolled.map_err(|error| {
         if error.is_duplicate() {
             StoreError::CertificateBound
         } else {
@@ -124,7 +124,7 @@ async fn authenticate(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Res
     if write.renewal {
         // What a device says of itself may have changed.
         request_plan(db, &[id], now).await?;
-    } else {
+    } else if !fresh {
         clear(db, id, now).await?;
         remove(db, "parent_id = $2", id, now).await?;
     }
@@ -134,7 +134,16 @@ async fn authenticate(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Res
     Ok(id)
 }
 
-async fn enroll(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Result<EnrollmentId, StoreError> {
+/// The columns and values of an enrollment that begins.
+const ENROLL: &str = "INSERT INTO enrollments (tenant_id, enrollment_key, channel, person, attributes, certificate_sha256, \
+     push_topic, created_at, last_seen_at, state, awaiting_configuration, udid, serial_number, model, model_name, \
+     product_name, os_version, build_version, device_name, imei, meid) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 'pending', FALSE, \
+     $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+     ON CONFLICT (tenant_id, enrollment_key) ";
+
+/// The enrollment, and whether nothing of it was there before.
+async fn enroll(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Result<(EnrollmentId, bool), StoreError> {
     let mut values = values![
         write.tenant,
         write.key.clone(),
@@ -146,27 +155,31 @@ async fn enroll(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Result<En
         ms(now),
     ];
     values.extend(facts(&write.facts));
-    db.row(
-        "INSERT INTO enrollments (tenant_id, enrollment_key, channel, person, attributes, certificate_sha256, \
-         push_topic, created_at, last_seen_at, state, awaiting_configuration, udid, serial_number, model, model_name, \
-         product_name, os_version, build_version, device_name, imei, meid) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 'pending', FALSE, \
-         $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
-         ON CONFLICT (tenant_id, enrollment_key) DO UPDATE SET \
-         channel = excluded.channel, parent_id = NULL, person = excluded.person, attributes = excluded.attributes, \
-         certificate_sha256 = excluded.certificate_sha256, push_topic = excluded.push_topic, \
-         last_seen_at = excluded.last_seen_at, state = 'pending', awaiting_configuration = FALSE, \
-         udid = excluded.udid, serial_number = excluded.serial_number, model = excluded.model, \
-         model_name = excluded.model_name, product_name = excluded.product_name, os_version = excluded.os_version, \
-         build_version = excluded.build_version, device_name = excluded.device_name, imei = excluded.imei, \
-         meid = excluded.meid, push_token = NULL, push_magic = NULL, token_parked_at = NULL, \
-         token_updated_at = NULL, enrolled_at = NULL, removed_at = NULL \
-         RETURNING id",
-        values,
-    )
-    .await?
-    .get(0)
-    .map(EnrollmentId)
+    // Most devices were never here, and have nothing to be cleared.
+    let fresh = db
+        .one(format!("{ENROLL} DO NOTHING RETURNING id"), values.clone())
+        .await?;
+    if let Some(row) = fresh {
+        return Ok((EnrollmentId(row.get(0)?), true));
+    }
+    let again = db
+        .row(
+            format!(
+                "{ENROLL} DO UPDATE SET \
+                 channel = excluded.channel, parent_id = NULL, person = excluded.person, \
+                 attributes = excluded.attributes, certificate_sha256 = excluded.certificate_sha256, \
+                 push_topic = excluded.push_topic, last_seen_at = excluded.last_seen_at, state = 'pending', \
+                 awaiting_configuration = FALSE, udid = excluded.udid, serial_number = excluded.serial_number, \
+                 model = excluded.model, model_name = excluded.model_name, product_name = excluded.product_name, \
+                 os_version = excluded.os_version, build_version = excluded.build_version, \
+                 device_name = excluded.device_name, imei = excluded.imei, meid = excluded.meid, push_token = NULL, \
+                 push_magic = NULL, token_parked_at = NULL, token_updated_at = NULL, enrolled_at = NULL, \
+                 removed_at = NULL RETURNING id"
+            ),
+            values,
+        )
+        .await?;
+    Ok((EnrollmentId(again.get(0)?), false))
 }
 
 async fn renew(db: &Db, write: &AuthenticateWrite) -> Result<EnrollmentId, StoreError> {
@@ -260,6 +273,11 @@ async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Resu
         }
     };
     let (tenant, before) = lock(db, id).await?;
+    // A user's channel goes by its device's.
+    let certificate = match write.target {
+        TokenTarget::Enrollment(_) => write.certificate_sha256,
+        TokenTarget::User { .. } => None,
+    };
     let values = values![
         id,
         write.topic.clone(),
@@ -267,22 +285,19 @@ async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Resu
         write.magic.clone(),
         write.awaiting_configuration,
         ms(now),
+        certificate.map(|sha256| sha256.to_vec()),
     ];
     db.exec(
         "UPDATE enrollments SET state = 'active', push_topic = $2, push_token = $3, push_magic = $4, \
          token_parked_at = NULL, awaiting_configuration = $5, token_updated_at = $6, last_seen_at = $6, \
-         enrolled_at = COALESCE(enrolled_at, $6) WHERE id = $1",
+         enrolled_at = COALESCE(enrolled_at, $6), certificate_sha256 = CASE WHEN state = 'pending' \
+         AND certificate_sha256 IS NOT NULL THEN COALESCE($7, certificate_sha256) ELSE certificate_sha256 END WHERE id = $1",
         values,
     )
     .await?;
     let first = before == EnrollmentState::Pending;
-    if let (true, TokenTarget::Enrollment(_), Some(certificate)) = (first, &write.target, write.certificate_sha256) {
-        let sql = "UPDATE enrollments SET certificate_sha256 = $2 \
-                   WHERE id = $1 AND certificate_sha256 IS NOT NULL AND certificate_sha256 <> $2";
-        db.exec(sql, values![id, certificate.to_vec()]).await?;
-    }
     if first {
-        request_plan(db, &[id], now).await?;
+        request_first_plan(db, id, now).await?;
     }
     let detail = || json!({ "topic": write.topic, "awaiting_configuration": write.awaiting_configuration });
     if first {

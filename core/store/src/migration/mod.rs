@@ -3,7 +3,19 @@
 //! A step that was released is never edited: the next version adds one. Steps are SQL texts with a few words that the
 //! back ends spell differently (see [`render`]); partial indexes, which the schema builder cannot make, look the same
 //! in both.
+//!
+//! # Steps are additive
+//!
+//! While a cluster is upgraded, nodes of two versions use one database: the first new node applies its steps, and the old
+//! ones go on. So a step may add tables, indexes, and columns that are nullable or have a default; it does not drop, rename
+//! or narrow anything, and adds no condition that rows of the version before would not meet. What has to go, goes in two
+//! releases: the first one no longer uses it, the second one drops it.
+//!
+//! The step that drops it raises the floor: `UPDATE schema_floor SET level = <its own number>`. A program whose last step
+//! (its *level*) is below the floor refuses to start; one that is at or above the floor starts, also where the database
+//! has steps that it does not know. `core/store/tests/upgrade.rs` compares the tables before and after each step.
 
+mod apply;
 mod m0001_first_light;
 mod m0002_queue;
 mod m0003_effects;
@@ -12,9 +24,14 @@ mod m0005_rollout;
 mod m0006_declarations;
 mod m0007_publishers;
 mod m0008_reminders;
+mod m0009_locks;
+mod m0011_keys;
+mod m0012_import;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
+
+pub(crate) use apply::migrate;
 
 pub(crate) struct Migrator;
 
@@ -38,7 +55,28 @@ const STEPS: &[(&str, &str)] = &[
     ("m0006_declarations", m0006_declarations::SQL),
     ("m0007_publishers", m0007_publishers::SQL),
     ("m0008_reminders", m0008_reminders::SQL),
+    ("m0009_locks", m0009_locks::SQL),
+    ("m0011_keys", m0011_keys::SQL),
+    ("m0012_import", m0012_import::SQL),
 ];
+
+/// The number of the last step: what a database asks of a program is said in these.
+pub(crate) fn level() -> u32 {
+    STEPS.iter().map(|(name, _)| level_of(name)).max().unwrap_or(0)
+}
+
+/// The number in the name of a step, such as 12 of `m0012_import`.
+fn level_of(name: &str) -> u32 {
+    let digits = name.strip_prefix('m').unwrap_or(name);
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    // A name of another form is of a program that this one knows nothing of.
+    digits[..end].parse().unwrap_or(u32::MAX)
+}
+
+/// The names of all steps, in order.
+pub(crate) fn names() -> Vec<&'static str> {
+    STEPS.iter().map(|(name, _)| *name).collect()
+}
 
 /// One step: statements separated by semicolons.
 struct Step {
