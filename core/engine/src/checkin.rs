@@ -7,8 +7,8 @@ use russet_protocol::checkin::{
 };
 use russet_protocol::{CheckIn, DeviceMessage, EnrollmentKey};
 use russet_store::{
-    AuthenticateWrite, DeviceFacts, EnrollmentId, EnrollmentLookup, EnrollmentState, ResolvedCertificate,
-    ResolvedEnrollment, TokenTarget, TokenUpdateWrite, UserFacts,
+    AuthenticateWrite, Caller, DeviceFacts, EnrollmentId, EnrollmentLookup, EnrollmentState, QueueAsk, QueueView,
+    ResolvedCertificate, ResolvedEnrollment, TenantId, TokenTarget, TokenUpdateWrite, UserFacts,
 };
 
 use crate::error::{DeviceError, IdentityError, RETRY_AFTER};
@@ -61,7 +61,7 @@ impl Engine {
             CheckIn::TokenUpdate(message) => self.token_update(request, identity, message, now).await,
             CheckIn::CheckOut(message) => self.check_out(request, identity, message, now).await,
             CheckIn::SetBootstrapToken(message) => {
-                let enrollment = self.enrolled(request, identity, &message.key).await?;
+                let enrollment = self.enrolled(request, identity, &message.key, now).await?;
                 let token = message
                     .bootstrap_token
                     .as_ref()
@@ -71,49 +71,59 @@ impl Engine {
                 Ok(DeviceAnswer::Empty)
             }
             CheckIn::GetBootstrapToken(message) => {
-                let enrollment = self.enrolled(request, identity, &message.key).await?;
+                let enrollment = self.enrolled(request, identity, &message.key, now).await?;
                 self.bootstrap_token_for_device(request, enrollment, now).await
             }
-            CheckIn::UserAuthenticate(message) => self.user_authenticate(request, identity, &message).await,
+            CheckIn::UserAuthenticate(message) => self.user_authenticate(request, identity, &message, now).await,
             CheckIn::DeclarativeManagement(message) => self.declarative(request, identity, message, now).await,
-            CheckIn::GetToken(message) => self.get_token(request, identity, &message).await,
+            CheckIn::GetToken(message) => self.get_token(request, identity, &message, now).await,
         }
     }
 
-    /// Who sends: the certificate's record and the enrollment that the message names, checked against each other's
-    /// tenant and for revocation, but not yet for belonging together.
+    /// The record of an enrolling device's certificate, checked for tenant and revocation.
     async fn resolve(
         &self,
         request: &Request,
         identity: &DeviceIdentity,
         key: &EnrollmentKey,
-    ) -> Result<(ResolvedCertificate, Option<ResolvedEnrollment>), DeviceError> {
-        let resolved = self
-            .inner
-            .store
-            .resolve(&identity.sha256(), request.tenant.id, key.as_str())
-            .await?;
+    ) -> Result<ResolvedCertificate, DeviceError> {
+        let store = &self.inner.store;
+        let (sha256, tenant) = (identity.sha256(), request.tenant.id);
+        let mut resolved = store.resolve(&sha256, tenant, key.as_str()).await?;
+        if resolved.certificate.is_none() && self.adopt(request, identity, key).await? {
+            resolved = store.resolve(&sha256, tenant, key.as_str()).await?;
+        }
         let certificate = resolved.certificate.ok_or(IdentityError::Unknown)?;
-        if certificate.tenant != request.tenant.id {
-            return Err(IdentityError::Unknown.into());
-        }
-        if certificate.revoked_at.is_some() {
-            return Err(IdentityError::Revoked.into());
-        }
-        Ok((certificate, resolved.enrollment))
+        of_tenant(request, certificate.tenant, certificate.revoked_at)?;
+        Ok(certificate)
     }
 
     /// The enrollment behind a message that only an enrolled device or user may send. A certificate is good for the
     /// enrollment that it was bound to at Authenticate and for the users under it; one that is being renewed stays good
     /// beside its successor, because a device goes back to it if the renewal fails. One from before the device enrolled
     /// anew is good until the new enrollment is active, for the same reason, and no longer.
+    /// With it comes what the queue has for the message.
     pub(crate) async fn sender(
         &self,
         request: &Request,
         identity: &DeviceIdentity,
         key: &EnrollmentKey,
-    ) -> Result<ResolvedEnrollment, DeviceError> {
-        let (certificate, enrollment) = self.resolve(request, identity, key).await?;
+        ask: QueueAsk,
+        now: Timestamp,
+    ) -> Result<(ResolvedEnrollment, QueueView), DeviceError> {
+        let store = &self.inner.store;
+        let (sha256, tenant) = (identity.sha256(), request.tenant.id);
+        let mut caller = store.caller(&sha256, tenant, key.as_str(), ask, now).await?;
+        if caller.certificate.is_none() && self.adopt(request, identity, key).await? {
+            caller = store.caller(&sha256, tenant, key.as_str(), ask, now).await?;
+        }
+        let Caller {
+            certificate,
+            enrollment,
+            queue,
+        } = caller;
+        let certificate = certificate.ok_or(IdentityError::Unknown)?;
+        of_tenant(request, certificate.tenant, certificate.revoked_at)?;
         let enrollment = enrollment.ok_or(match certificate.enrollment {
             Some(_) if key.parent().is_none() => DeviceError::Identity(IdentityError::OtherEnrollment),
             _ => DeviceError::NotEnrolled,
@@ -135,17 +145,19 @@ impl Engine {
                 return Err(IdentityError::Superseded.into());
             }
         }
-        Ok(enrollment)
+        Ok((enrollment, queue))
     }
 
     /// The same, where only its row is needed.
-    async fn enrolled(
+    pub(crate) async fn enrolled(
         &self,
         request: &Request,
         identity: &DeviceIdentity,
         key: &EnrollmentKey,
+        now: Timestamp,
     ) -> Result<EnrollmentId, DeviceError> {
-        Ok(self.sender(request, identity, key).await?.id)
+        let (enrollment, _) = self.sender(request, identity, key, QueueAsk::Nothing, now).await?;
+        Ok(enrollment.id)
     }
 
     async fn authenticate(
@@ -155,7 +167,7 @@ impl Engine {
         message: Authenticate,
         now: Timestamp,
     ) -> Result<DeviceAnswer, DeviceError> {
-        let (certificate, _) = self.resolve(request, identity, &message.key).await?;
+        let certificate = self.resolve(request, identity, &message.key).await?;
         let lookup = EnrollmentLookup::Key(message.key.as_str());
         let existing = self.inner.store.enrollment(request.tenant.id, lookup).await?;
         if let Some(owner) = certificate.enrollment
@@ -273,9 +285,9 @@ impl Engine {
     ) -> Result<DeviceAnswer, DeviceError> {
         let is_user = message.key.channel().is_user();
         let target = match message.key.parent() {
-            None => TokenTarget::Enrollment(self.enrolled(request, identity, &message.key).await?),
+            None => TokenTarget::Enrollment(self.enrolled(request, identity, &message.key, now).await?),
             Some(parent) => TokenTarget::User {
-                parent: self.enrolled(request, identity, &parent).await?,
+                parent: self.enrolled(request, identity, &parent, now).await?,
                 key: message.key.as_str().to_owned(),
                 channel: message.key.channel(),
                 user: UserFacts {
@@ -317,7 +329,7 @@ impl Engine {
         message: CheckOut,
         now: Timestamp,
     ) -> Result<DeviceAnswer, DeviceError> {
-        let enrollment = self.enrolled(request, identity, &message.key).await?;
+        let enrollment = self.enrolled(request, identity, &message.key, now).await?;
         self.inner.store.check_out(enrollment, now).await?;
         Ok(DeviceAnswer::Empty)
     }
@@ -327,11 +339,12 @@ impl Engine {
         request: &Request,
         identity: &DeviceIdentity,
         message: &UserAuthenticate,
+        now: Timestamp,
     ) -> Result<DeviceAnswer, DeviceError> {
         let device = message.key.parent().ok_or_else(|| {
             DeviceError::Unsupported("UserAuthenticate needs a UserID; this message names a device".to_owned())
         })?;
-        self.enrolled(request, identity, &device).await?;
+        self.enrolled(request, identity, &device, now).await?;
         if self.inner.settings.enrollment.network_users {
             // An empty challenge manages the user without a password: the Mac has checked it at login.
             Ok(DeviceAnswer::Plist(digest_challenge_response("")))
@@ -345,11 +358,23 @@ impl Engine {
         request: &Request,
         identity: &DeviceIdentity,
         message: &GetToken,
+        now: Timestamp,
     ) -> Result<DeviceAnswer, DeviceError> {
-        self.enrolled(request, identity, &message.key).await?;
+        self.enrolled(request, identity, &message.key, now).await?;
         Err(DeviceError::Unsupported(
             "this server issues no tokens of the requested TokenServiceType".to_owned(),
         ))
+    }
+}
+
+/// A certificate is of use in its own tenant, until it is revoked.
+fn of_tenant(request: &Request, tenant: TenantId, revoked_at: Option<Timestamp>) -> Result<(), IdentityError> {
+    if tenant != request.tenant.id {
+        return Err(IdentityError::Unknown);
+    }
+    match revoked_at {
+        Some(_) => Err(IdentityError::Revoked),
+        None => Ok(()),
     }
 }
 
@@ -371,7 +396,7 @@ fn check_binding(certificate: &ResolvedCertificate, message: &Authenticate) -> R
     }
 }
 
-fn facts(message: &Authenticate) -> DeviceFacts {
+pub(crate) fn facts(message: &Authenticate) -> DeviceFacts {
     let is_device = message.key.channel() == russet_protocol::Channel::Device;
     DeviceFacts {
         udid: is_device.then(|| message.key.device_id().to_owned()),

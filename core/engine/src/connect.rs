@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use russet_hooks::CommandStage;
 use russet_protocol::connect::command_envelope;
 use russet_protocol::{Limits, Report, ReportStatus, codec, plist};
-use russet_store::{Delivery, EnrollmentId, Poll, ReportWrite, Reported, StoreError};
+use russet_store::{Delivery, EnrollmentId, Poll, QueueAsk, ReportWrite, Reported, StoreError};
 use uuid::Uuid;
 
 use crate::commands::{PolicyAsk, PolicyVerdict, requester};
@@ -25,23 +25,35 @@ impl Engine {
         report: Report,
         now: Timestamp,
     ) -> Result<DeviceAnswer, DeviceError> {
-        let sender = self.sender(request, identity, &report.key).await?;
-        let enrollment = sender.id;
-        self.inner.store.touch(enrollment, now);
-        let acknowledged = match (&report.status, &report.command_uuid) {
-            (ReportStatus::Acknowledged, Some(uuid)) if sender.awaiting_configuration => Uuid::parse_str(uuid).ok(),
-            _ => None,
+        let status = stored_status(&report.status);
+        let about = report
+            .command_uuid
+            .as_deref()
+            .and_then(|uuid| Uuid::parse_str(uuid).ok());
+        let ask = match (status, about) {
+            (None, _) => QueueAsk::Idle,
+            (Some(_), Some(uuid)) => QueueAsk::Report(uuid),
+            (Some(_), None) => QueueAsk::Nothing,
         };
-        let (mut next, poll) = match stored_status(&report.status) {
-            None => (self.inner.store.next(enrollment, now, Poll::Idle).await?, Poll::Idle),
+        let (sender, queue) = self.sender(request, identity, &report.key, ask, now).await?;
+        let enrollment = sender.id;
+        let store = &self.inner.store;
+        store.touch(enrollment, now);
+        let acknowledged =
+            about.filter(|_| report.status == ReportStatus::Acknowledged && sender.awaiting_configuration);
+        let (mut next, poll) = match status {
+            None => (store.next_of(enrollment, queue, now).await?, Poll::Idle),
             Some(status) => {
                 let key = report.key.clone();
-                let (reported, next) = match report_write(report, status) {
-                    Some(write) => self.inner.store.report_and_next(enrollment, write, now).await?,
+                let (reported, next) = match about {
+                    Some(uuid) => {
+                        let write = report_write(report, uuid, status);
+                        store.report_of(enrollment, write, queue, now).await?
+                    }
                     // Not a UUID, so no command of ours: taken, so that the device does not repeat it for ever.
                     None => (
                         Reported::UnknownCommand,
-                        self.inner.store.next(enrollment, now, Poll::AfterReport).await?,
+                        store.next(enrollment, now, Poll::AfterReport).await?,
                     ),
                 };
                 if reported == Reported::UnknownCommand {
@@ -196,19 +208,14 @@ fn stored_status(status: &ReportStatus) -> Option<russet_store::ReportStatus> {
     }
 }
 
-fn report_write(report: Report, status: russet_store::ReportStatus) -> Option<ReportWrite> {
-    let uuid = report
-        .command_uuid
-        .as_deref()
-        .and_then(|uuid| Uuid::parse_str(uuid).ok())?;
+fn report_write(report: Report, uuid: Uuid, status: russet_store::ReportStatus) -> ReportWrite {
     let error_chain = (!report.error_chain.is_empty())
         .then(|| serde_json::to_value(&report.error_chain).ok())
         .flatten();
-    let result = codec::encode(&report.body);
-    Some(ReportWrite {
+    ReportWrite {
         uuid,
         status,
         error_chain,
-        result,
-    })
+        result: codec::encode(&report.body),
+    }
 }

@@ -27,7 +27,7 @@ impl Engine {
         message: DeclarativeManagement,
         now: Timestamp,
     ) -> Result<DeviceAnswer, DeviceError> {
-        let enrollment = self.sender(request, identity, &message.key).await?.id;
+        let enrollment = self.enrolled(request, identity, &message.key, now).await?;
         self.inner.store.touch(enrollment, now);
         match Endpoint::parse(&message.endpoint) {
             Endpoint::Tokens => {

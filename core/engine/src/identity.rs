@@ -4,16 +4,21 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use russet_pki::{Certificate, ChainError, SignaturePolicy, mdm_signature, rfc9440};
+use russet_pki::mdm_signature::MdmSignature;
+use russet_pki::{Certificate, ChainError, SignaturePolicy, rfc9440};
 
+use crate::import::ForeignIdentity;
 use crate::{Engine, IdentityError};
 
-/// A certificate that leads to the server's device authority and is valid now. Whether it may speak for the enrollment
+/// A certificate that leads to the server's device authority, or to one of another server that a tenant trusts for its
+/// imported devices, and is valid now. Whether it may speak for the enrollment
 /// that a message names is decided with the message.
 #[derive(Clone, Debug)]
 pub struct DeviceIdentity {
     /// The certificate.
     pub certificate: Certificate,
+    /// Set where the server's own authority did not issue it.
+    pub(crate) foreign: Option<ForeignIdentity>,
 }
 
 impl DeviceIdentity {
@@ -62,35 +67,37 @@ impl Engine {
         self.verify(certificate, now)
     }
 
-    /// Identity from an `Mdm-Signature` header: a detached CMS signature of the body, in base64.
+    /// Identity from an `Mdm-Signature` header that was [read](Self::signature): a detached CMS signature of the body.
     ///
     /// # Errors
     ///
     /// [`IdentityError`].
     pub fn identity_from_signature(
         &self,
-        header: &str,
+        signature: MdmSignature,
         body: &[u8],
         now: Timestamp,
     ) -> Result<DeviceIdentity, IdentityError> {
-        let certificate = mdm_signature::verify(header, body, &self.signature_policy())
+        let certificate = signature
+            .verify(body, &self.signature_policy())
             .map_err(|error| IdentityError::Signature(error.to_string()))?;
         self.verify(certificate, now)
     }
 
-    /// Whether an `Mdm-Signature` header has a certificate of a device of this server: asked before the body is read, which
-    /// a stranger could make large. Proves nothing; [`identity_from_signature`](Self::identity_from_signature) does.
+    /// Reads an `Mdm-Signature` header, in base64, and refuses one without a certificate of a device of this server: before
+    /// the body is read, which a stranger could make large. Proves nothing;
+    /// [`identity_from_signature`](Self::identity_from_signature) does.
     ///
     /// # Errors
     ///
     /// [`IdentityError`].
-    pub fn check_signature_header(&self, header: &str, now: Timestamp) -> Result<(), IdentityError> {
-        let certificates = mdm_signature::certificates(header, &self.signature_policy())
+    pub fn signature(&self, header: &str, now: Timestamp) -> Result<MdmSignature, IdentityError> {
+        let signature = MdmSignature::parse(header, &self.signature_policy())
             .map_err(|error| IdentityError::Signature(error.to_string()))?;
         let mut refusal = IdentityError::Signature("it has no certificate".to_owned());
-        for certificate in certificates {
-            match self.verify(certificate, now) {
-                Ok(_) => return Ok(()),
+        for certificate in signature.certificates() {
+            match self.verify(certificate.clone(), now) {
+                Ok(_) => return Ok(signature),
                 Err(error) => refusal = error,
             }
         }
@@ -123,18 +130,25 @@ impl Engine {
                     return Err(IdentityError::NotValidNow);
                 }
             }
-            None => {
-                self.inner
-                    .authorities
-                    .device_anchors
-                    .verify_chain(&certificate, &[], now)
-                    .map_err(|error| match error {
-                        ChainError::Expired { .. } | ChainError::NotYetValid { .. } => IdentityError::NotValidNow,
-                        _ => IdentityError::UnknownAuthority,
-                    })?;
-                self.inner.verified.remember(&certificate);
-            }
+            None => match self
+                .inner
+                .authorities
+                .device_anchors
+                .verify_chain(&certificate, &[], now)
+            {
+                Ok(()) => self.inner.verified.remember(&certificate),
+                Err(ChainError::Expired { .. } | ChainError::NotYetValid { .. }) => {
+                    return Err(IdentityError::NotValidNow);
+                }
+                Err(_) => {
+                    let foreign = Some(self.inner.others.verify(&certificate, now)?);
+                    return Ok(DeviceIdentity { certificate, foreign });
+                }
+            },
         }
-        Ok(DeviceIdentity { certificate })
+        Ok(DeviceIdentity {
+            certificate,
+            foreign: None,
+        })
     }
 }

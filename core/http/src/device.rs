@@ -10,7 +10,7 @@ use axum::routing::put;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, StatusCode};
 use jiff::Timestamp;
-use russet_engine::{DeviceAnswer, DeviceIdentity, IdentityError};
+use russet_engine::{DeviceAnswer, DeviceIdentity, IdentityError, MdmSignature};
 use russet_protocol::{DeviceMessage, Limits, content_type};
 
 use crate::boundary::keep_enrolled;
@@ -27,6 +27,9 @@ pub(crate) fn routes() -> Router<Api> {
     Router::new()
         .route("/mdm/checkin", message.clone())
         .route("/mdm/connect", message.clone())
+        // Where NanoMDM's profiles send devices that were taken over from there: both kinds of message, or one each.
+        .route("/mdm", message.clone())
+        .route("/checkin", message.clone())
         .route("/t/{tenant}/mdm/checkin", message.clone())
         .route("/t/{tenant}/mdm/connect", message)
         .route_layer(from_fn(keep_enrolled))
@@ -70,29 +73,23 @@ async fn message(
 }
 
 /// Who sends, as far as it can be said without the body.
-enum Claim<'a> {
+enum Claim {
     /// It is known.
     Proven(DeviceIdentity),
     /// Somebody with a certificate of a device of ours, if this signature of the body is good.
-    Signed(&'a str),
+    Signed(MdmSignature),
 }
 
 /// Who sends: by the TLS certificate, else by the signature of the message, else by what a trusted proxy says. The TLS
 /// certificate of a trusted proxy is its own and not a device's.
-fn claim<'a>(
-    api: &Api,
-    peer: Option<&Peer>,
-    headers: &'a HeaderMap,
-    now: Timestamp,
-) -> Result<Claim<'a>, IdentityError> {
+fn claim(api: &Api, peer: Option<&Peer>, headers: &HeaderMap, now: Timestamp) -> Result<Claim, IdentityError> {
     let proxy = &api.settings.proxy;
     let behind_proxy = peer.is_some_and(|peer| proxy.trusts(peer.address.ip()));
     if !behind_proxy && let Some(certificate) = peer.and_then(|peer| peer.certificate.as_deref()) {
         return api.engine.identity_from_tls(certificate, now).map(Claim::Proven);
     }
     if let Some(signature) = one(headers, &MDM_SIGNATURE)? {
-        api.engine.check_signature_header(signature, now)?;
-        return Ok(Claim::Signed(signature));
+        return api.engine.signature(signature, now).map(Claim::Signed);
     }
     if behind_proxy && let Some(certificate) = one(headers, &proxy.certificate_header)? {
         return api.engine.identity_from_proxy(certificate, now).map(Claim::Proven);

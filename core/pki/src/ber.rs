@@ -37,6 +37,11 @@ pub fn to_der(input: &[u8], max_depth: usize, max_len: usize) -> Result<Cow<'_, 
     if input.len() > max_len {
         return Err(BerError::TooLong);
     }
+    // What nearly every sender emits: nothing has to be copied.
+    let mut rest = input;
+    if is_der(&mut rest, max_depth.min(DEPTH_LIMIT)) && rest.is_empty() {
+        return Ok(Cow::Borrowed(input));
+    }
     let mut out = Vec::with_capacity(input.len());
     let mut rest = input;
     convert(&mut rest, max_depth.min(DEPTH_LIMIT), &mut out)?;
@@ -48,6 +53,50 @@ pub fn to_der(input: &[u8], max_depth: usize, max_len: usize) -> Result<Cow<'_, 
     } else {
         Cow::Owned(out)
     })
+}
+
+/// Whether [`convert`] would leave the first element of `rest` as it is. What is not BER is not DER either.
+fn is_der(rest: &mut &[u8], depth: usize) -> bool {
+    let Some(((tag, length), written)) = measured(rest) else {
+        return false;
+    };
+    let Some(length) = length else { return false };
+    let Ok(mut content) = take(rest, length) else {
+        return false;
+    };
+    if written != length_octets(length) {
+        return false;
+    }
+    if tag & CONSTRUCTED == 0 {
+        return true;
+    }
+    let Some(depth) = depth.checked_sub(1) else {
+        return false;
+    };
+    if is_string(tag) {
+        return false;
+    }
+    while !content.is_empty() {
+        if !is_der(&mut content, depth) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Tag and length, and how many octets they take.
+fn measured(rest: &mut &[u8]) -> Option<((u8, Option<usize>), usize)> {
+    let before = rest.len();
+    let read = header(rest).ok()?;
+    Some((read, before - rest.len()))
+}
+
+/// How many octets a tag and a length take in DER.
+fn length_octets(length: usize) -> usize {
+    match length {
+        0..=0x7f => 2,
+        _ => 2 + (usize::BITS - length.leading_zeros()).div_ceil(8) as usize,
+    }
 }
 
 /// Converts the first element of `rest` and appends it to `out`. `depth` counts down.

@@ -17,7 +17,7 @@ pub use signed::{CmsError, SignedAttributes, Verified, certificates, verify_atta
 
 pub(crate) use enveloped::decrypt_with_cipher;
 pub(crate) use sign::{SignRequest, sign};
-pub(crate) use signed::{SignedData, to_der};
+pub(crate) use signed::{SignedData, to_der, verify_detached_again};
 
 /// Deepest nesting of a message.
 const MAX_DEPTH: usize = 32;

@@ -1,10 +1,14 @@
 //! Base64 and percent encoding as headers and query strings carry them. Knows nothing about what is inside.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 /// Decodes base64 of either alphabet, with or without padding, skipping ASCII white space. `None` when it is not.
 pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
+    // What nearly every sender emits.
+    if let Ok(decoded) = STANDARD.decode(text) {
+        return Some(decoded);
+    }
     let mut compact: Vec<u8> = text
         .bytes()
         .filter(|octet| !octet.is_ascii_whitespace())

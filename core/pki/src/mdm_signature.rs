@@ -1,6 +1,8 @@
 //! The `Mdm-Signature` header: base64 of a detached CMS signature over the body of a device's request, sent when the MDM
 //! payload has `SignMessage` (Apple, "Mobile Device Management" payload).
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -33,23 +35,48 @@ pub enum MdmSignatureError {
 /// # Errors
 /// [`MdmSignatureError`].
 pub fn verify(header: &str, body: &[u8], policy: &SignaturePolicy) -> Result<Certificate, MdmSignatureError> {
-    if header.len() > MAX_HEADER_LEN {
-        return Err(MdmSignatureError::TooLong);
-    }
-    let signature = encoding::base64(header).ok_or(MdmSignatureError::Base64)?;
-    Ok(cms::verify_detached(&signature, body, policy)?.signer)
+    MdmSignature::parse(header, policy)?.verify(body, policy)
 }
 
-/// The certificates in the header, with no signature checked: enough to refuse a stranger before the body is read.
-///
-/// # Errors
-/// [`MdmSignatureError`].
-pub fn certificates(header: &str, policy: &SignaturePolicy) -> Result<Vec<Certificate>, MdmSignatureError> {
-    if header.len() > MAX_HEADER_LEN {
-        return Err(MdmSignatureError::TooLong);
+/// A header that was read, with no signature checked: enough to refuse a stranger before the body is read.
+#[derive(Debug, Clone)]
+pub struct MdmSignature {
+    der: Vec<u8>,
+    certificates: Vec<Certificate>,
+}
+
+impl MdmSignature {
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// [`MdmSignatureError`].
+    pub fn parse(header: &str, policy: &SignaturePolicy) -> Result<Self, MdmSignatureError> {
+        if header.len() > MAX_HEADER_LEN {
+            return Err(MdmSignatureError::TooLong);
+        }
+        let signature = encoding::base64(header).ok_or(MdmSignatureError::Base64)?;
+        let converted = match cms::to_der(&signature, policy.max_len).map_err(CmsError::from)? {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(der) => Some(der),
+        };
+        let der = converted.unwrap_or(signature);
+        let certificates = cms::SignedData::parse(&der, policy.max_certificates)?.certificates;
+        Ok(Self { der, certificates })
     }
-    let signature = encoding::base64(header).ok_or(MdmSignatureError::Base64)?;
-    Ok(cms::certificates(&signature, policy)?)
+
+    /// The certificates in it. Nothing is proven of them.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
+    }
+
+    /// Verifies it over the body, byte for byte as received, and returns the signer's certificate. Whether that certificate
+    /// is trusted and belongs to the enrollment is for the caller to check.
+    ///
+    /// # Errors
+    /// [`MdmSignatureError`].
+    pub fn verify(self, body: &[u8], policy: &SignaturePolicy) -> Result<Certificate, MdmSignatureError> {
+        Ok(cms::verify_detached_again(&self.der, self.certificates, body, policy)?.signer)
+    }
 }
 
 /// Signs a body and returns the header's value: the device's side.

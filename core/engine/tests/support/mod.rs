@@ -295,7 +295,8 @@ impl World {
     ) -> Result<DeviceAnswer, DeviceError> {
         let body = codec::encode(&message);
         let header = mdm_signature::sign(&body, &device.signer).unwrap();
-        let identity = self.engine.identity_from_signature(&header, &body, now)?;
+        let signature = self.engine.signature(&header, now)?;
+        let identity = self.engine.identity_from_signature(signature, &body, now)?;
         let message = DeviceMessage::decode(&body, &Limits::default()).unwrap();
         self.engine.handle(&self.request().await, &identity, message, now).await
     }

@@ -123,7 +123,20 @@ impl SignedAttributes {
 /// [`CmsError`].
 pub fn verify_detached(signature: &[u8], content: &[u8], policy: &SignaturePolicy) -> Result<Verified, CmsError> {
     let der = to_der(signature, policy.max_len)?;
-    let signed = SignedData::parse(&der, policy.max_certificates)?;
+    verify_over(SignedData::parse(&der, policy.max_certificates)?, content, policy)
+}
+
+/// Verifies a detached signature, in DER, whose certificates were parsed before.
+pub(crate) fn verify_detached_again(
+    der: &[u8],
+    certificates: Vec<Certificate>,
+    content: &[u8],
+    policy: &SignaturePolicy,
+) -> Result<Verified, CmsError> {
+    verify_over(SignedData::parse_again(der, certificates)?, content, policy)
+}
+
+fn verify_over(signed: SignedData<'_>, content: &[u8], policy: &SignaturePolicy) -> Result<Verified, CmsError> {
     // Some senders embed the content in what should be detached: fine when it is the same.
     if signed.content.as_deref().is_some_and(|embedded| embedded != content) {
         return Err(CmsError::OtherContent);
@@ -177,6 +190,29 @@ struct SignerInfo<'a> {
 impl<'a> SignedData<'a> {
     /// Parses a ContentInfo that holds SignedData, from DER (see [`to_der`]).
     pub(crate) fn parse(der: &'a [u8], max_certificates: usize) -> Result<Self, CmsError> {
+        let mut certificates = Vec::new();
+        let mut signed = Self::read(der, |certificate| {
+            if certificates.len() >= max_certificates {
+                return Err(CmsError::TooManyCertificates);
+            }
+            // Attribute certificates and other formats have context tags and are of no use here.
+            if certificate.tag == SEQUENCE {
+                certificates.push(Certificate::parse(certificate.raw)?);
+            }
+            Ok(())
+        })?;
+        signed.certificates = certificates;
+        Ok(signed)
+    }
+
+    /// Parses again what [`parse`](Self::parse) has parsed before and found these certificates in.
+    pub(crate) fn parse_again(der: &'a [u8], certificates: Vec<Certificate>) -> Result<Self, CmsError> {
+        let mut signed = Self::read(der, |_| Ok(()))?;
+        signed.certificates = certificates;
+        Ok(signed)
+    }
+
+    fn read(der: &'a [u8], mut each: impl FnMut(Element<'a>) -> Result<(), CmsError>) -> Result<Self, CmsError> {
         let (kind, body) = content_info(der)?;
         if kind != oid::SIGNED_DATA {
             return Err(CmsError::NotSignedData(kind));
@@ -190,18 +226,10 @@ impl<'a> SignedData<'a> {
             Some(wrapper) => Some(Cow::Borrowed(wrapper.cursor().expect(OCTET_STRING)?.content)),
             None => None,
         };
-        let mut certificates = Vec::new();
         if let Some(set) = fields.optional(asn1::context(0))? {
             let mut set = set.cursor();
             while !set.is_empty() {
-                let choice = set.next()?;
-                if certificates.len() >= max_certificates {
-                    return Err(CmsError::TooManyCertificates);
-                }
-                // Attribute certificates and other formats have context tags and are of no use here.
-                if choice.tag == SEQUENCE {
-                    certificates.push(Certificate::parse(choice.raw)?);
-                }
+                each(set.next()?)?;
             }
         }
         fields.optional(asn1::context(1))?;
@@ -214,7 +242,7 @@ impl<'a> SignedData<'a> {
         Ok(Self {
             content_type,
             content,
-            certificates,
+            certificates: Vec::new(),
             signers,
         })
     }
