@@ -117,6 +117,16 @@ impl ApiUser {
         }
     }
 
+    /// The HTTP client, which trusts the server: for requests of other programs.
+    pub fn client(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// Where the server is.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Asks for something of the server's: a path such as `/v1/tokens`.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http

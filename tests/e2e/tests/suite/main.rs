@@ -15,6 +15,7 @@ mod examples;
 mod first_light;
 mod gate;
 mod hot_swap;
+mod importing;
 mod languages;
 mod metrics;
 mod moving;

@@ -1,8 +1,8 @@
 //! A new revision of a plugin is compared, given a share, promoted and taken back, while devices enroll. The plugin is the
 //! hostile one: its settings say what it does, and its label is kept with every enrollment that it lets in.
 
-use russet_store::testing::{PostgresCluster, postgres_is_skipped};
-use russet_tests::{World, eventually, soon};
+use russet_store::testing::postgres_is_skipped;
+use russet_tests::{Nodes, World, eventually, soon};
 use serde_json::{Value, json};
 
 const ROLLOUT: &str = "/plugins/hostile/rollout";
@@ -124,18 +124,8 @@ async fn nodes_on_one_database_compare_together_and_follow_at_once() {
     if postgres_is_skipped() {
         return;
     }
-    let cluster = PostgresCluster::start().unwrap();
-    let url = cluster.create_database("rollout").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let key = folder.path().join("master.key").display().to_string();
-    let node = || {
-        World::builder()
-            .set("database.url", url.clone())
-            .set("secrets.master_key_file", key.clone())
-    };
-    let here = node().start().await;
-    let there = node().without_push_certificate().trusted_by(&here.server.ca_pem());
-    let there = there.with_token(&here.server.admin_token()).start().await;
+    let nodes = Nodes::start(2, |node| node).await;
+    let (here, there) = (&nodes[0], &nodes[1]);
 
     here.admin.install("hostile", label("one")).await;
     let shadow = here
@@ -149,10 +139,10 @@ async fn nodes_on_one_database_compare_together_and_follow_at_once() {
         done.then_some(())
     };
     eventually("both nodes run the generation", same_everywhere).await;
-    enroll(&here, &["C02HERE00001"]).await;
-    enroll(&there, &["C02THERE0001"]).await;
+    enroll(here, &["C02HERE00001"]).await;
+    enroll(there, &["C02THERE0001"]).await;
     // Each node compared the calls of its own devices.
-    for world in [&here, &there] {
+    for world in [here, there] {
         compared(world, "the sum is told by both", |comparison| {
             comparison["compared"].as_u64() >= Some(4)
         })
@@ -162,7 +152,7 @@ async fn nodes_on_one_database_compare_together_and_follow_at_once() {
     let mut number = 0;
     eventually("the other node answers with the new revision", || {
         number += 1;
-        let (there, serial) = (&there, format!("C02LATER{number:04}"));
+        let serial = format!("C02LATER{number:04}");
         async move {
             soon("an enrollment", there.enrolled(&serial)).await;
             (label_of(there, &serial).await == "two").then_some(())
