@@ -143,33 +143,31 @@ impl Store {
     /// # Errors
     /// See [`RotateError`]; then nothing has changed.
     pub async fn begin_master_key(&self, new: &MasterKey) -> Result<MasterKeyChange, RotateError> {
-        let outcome = self
-            .write((self.vault().master.clone(), new.clone()), |db, (present, new)| {
-                Box::pin(async move {
-                    let rows = key_rows(db).await?;
-                    if rows.iter().any(|row| row.next_wrapped.is_some()) {
-                        for row in &rows {
-                            let next = row.next_wrapped.as_deref().unwrap_or_default();
-                            if keys::unwrap(new, row.number, next)?.is_none() {
-                                return Ok(Err(RotateError::OtherMasterKey));
-                            }
-                        }
-                        return Ok(Ok(MasterKeyChange::UnderWay));
-                    }
+        self.write((self.vault().master.clone(), new.clone()), |db, (present, new)| {
+            Box::pin(async move {
+                let rows = key_rows(db).await?;
+                if rows.iter().any(|row| row.next_wrapped.is_some()) {
                     for row in &rows {
-                        if keys::unwrap(new, row.number, &row.wrapped)?.is_some() {
-                            return Ok(Err(RotateError::SameMasterKey));
+                        let next = row.next_wrapped.as_deref().unwrap_or_default();
+                        if keys::unwrap(new, row.number, next)?.is_none() {
+                            return Ok(Err(RotateError::OtherMasterKey));
                         }
-                        let key = row.unwrap(present)?.ok_or(StoreError::Sealed("data key"))?;
-                        let wrapped = keys::wrap(new, row.number, &key)?;
-                        let sql = "UPDATE vault_keys SET next_wrapped = $1 WHERE number = $2";
-                        db.exec(sql, values![wrapped, i64::from(row.number)]).await?;
                     }
-                    Ok(Ok(MasterKeyChange::Begun))
-                })
+                    return Ok(Ok(MasterKeyChange::UnderWay));
+                }
+                for row in &rows {
+                    if keys::unwrap(new, row.number, &row.wrapped)?.is_some() {
+                        return Ok(Err(RotateError::SameMasterKey));
+                    }
+                    let key = row.unwrap(present)?.ok_or(StoreError::Sealed("data key"))?;
+                    let wrapped = keys::wrap(new, row.number, &key)?;
+                    let sql = "UPDATE vault_keys SET next_wrapped = $1 WHERE number = $2";
+                    db.exec(sql, values![wrapped, i64::from(row.number)]).await?;
+                }
+                Ok(Ok(MasterKeyChange::Begun))
             })
-            .await?;
-        outcome
+        })
+        .await?
     }
 
     /// Takes the old master key away. This store was opened with the new one.
