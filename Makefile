@@ -13,7 +13,7 @@ RUN_TESTS := cargo test --workspace --no-fail-fast
 DOC_TESTS := true
 endif
 
-.PHONY: demo test bench plugins fmt lint setup-demo setup-test fuzz-build
+.PHONY: demo test bench soak plugins fmt lint setup-demo setup-test fuzz-build
 
 ## demo: build everything, then show three devices enrolling against a real server, and keep it running
 demo: setup-demo
@@ -33,6 +33,11 @@ test: setup-test fmt lint plugins fuzz-build
 bench: setup-test plugins
 	cargo build --release --package russet --package russet-bench
 	./target/release/russet-bench $(BENCH_ARGS)
+
+## soak: let everything fail that can, in full, and look for what was lost (SOAK_ARGS="--list" names the scenarios)
+soak: setup-test plugins
+	cargo build --package russet --package russet-faults
+	./target/debug/russet-faults $(SOAK_ARGS)
 
 ## plugins: build the bundled plugins and those of the tests to target/plugins
 plugins:

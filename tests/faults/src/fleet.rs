@@ -32,6 +32,9 @@ const REMEMBERED: usize = 50;
 /// How long an actor rests after a failure: a server that is down should not be asked a thousand times a second.
 const REST: Duration = Duration::from_millis(20);
 
+/// What a server says of an identity whose time is not now.
+const NOT_VALID_NOW: &str = "not valid at this time";
+
 /// How long anybody waits for an answer.
 pub const ANSWER: Duration = Duration::from_secs(5);
 
@@ -76,6 +79,7 @@ pub struct Member {
     pub listens: bool,
     /// Reports that the server took.
     reports: Mutex<Vec<Answer>>,
+    is_listening: AtomicBool,
 }
 
 impl Member {
@@ -117,6 +121,10 @@ pub struct Fleet {
     /// How many deliveries the administrator asked for, and how many answers the server took.
     asked: AtomicU64,
     answered: Arc<AtomicU64>,
+    /// Counts the answers that said "not now, try again".
+    refused: watch::Sender<u64>,
+    /// The server may find that an identity is not valid yet, or not any more.
+    clock_is_wrong: AtomicBool,
 }
 
 /// A fleet at work.
@@ -141,6 +149,8 @@ impl Fleet {
             progress: Arc::new(watch::Sender::new(0)),
             asked: AtomicU64::new(0),
             answered: Arc::default(),
+            refused: watch::Sender::new(0),
+            clock_is_wrong: AtomicBool::new(false),
         })
     }
 
@@ -161,6 +171,19 @@ impl Fleet {
         let what = format!("the server says yes {by} times more");
         let reached = tokio::time::timeout(russet_tests::PATIENCE, seen.wait_for(|count| *count >= goal));
         assert!(reached.await.is_ok(), "did not happen in time: {what}");
+    }
+
+    /// Whether the server may refuse identities because it takes them to be of another time.
+    pub fn expect_wrong_clock(&self, wrong: bool) {
+        self.clock_is_wrong.store(wrong, Ordering::SeqCst);
+    }
+
+    /// Waits until the server has said so often more that it cannot at the moment.
+    pub async fn is_refused(&self, by: u64) {
+        let mut seen = self.refused.subscribe();
+        let goal = *seen.borrow_and_update() + by;
+        let refused = tokio::time::timeout(russet_tests::PATIENCE, seen.wait_for(|count| *count >= goal));
+        assert!(refused.await.is_ok(), "the server never said that it cannot");
     }
 
     fn done(&self) {
@@ -190,6 +213,7 @@ impl Fleet {
             journal: Mutex::default(),
             listens,
             reports: Mutex::default(),
+            is_listening: AtomicBool::new(false),
         });
         lock(&self.members).push(Arc::clone(&member));
         member
@@ -243,9 +267,11 @@ impl Fleet {
         if let Some(reason) = member.device.unenrolled() {
             self.books
                 .complain(format!("{serial} was thrown out at {what}: {reason}"));
+        } else if error.status() == Some(503) {
+            self.refused.send_modify(|count| *count += 1);
         } else if let Some(status) = error.status()
-            && status != 503
             && status != 429
+            && !(self.clock_is_wrong.load(Ordering::SeqCst) && error.with_causes().contains(NOT_VALID_NOW))
         {
             self.books.complain(format!(
                 "{serial} was answered {status} at {what}: {}",
@@ -259,7 +285,7 @@ impl Fleet {
         while going() && !lock(&member.journal).enrolled && !self.enroll(&member).await {
             tokio::time::sleep(REST).await;
         }
-        if member.listens && going() {
+        if member.listens && !member.is_listening.swap(true, Ordering::SeqCst) {
             let (device, pushes) = (member.device.clone(), self.apns.subscribe());
             // Goes on after the load ends: what waits for a push then has to come too.
             tokio::spawn(async move { device.listen(pushes).await });
@@ -420,7 +446,8 @@ impl Fleet {
 
     /// Sends a body that was cut, or changed, and expects to be refused without harm.
     async fn damaged(&self, member: &Member, random: &Random) -> bool {
-        let report = random.percent(50);
+        // One that is still a poll is answered with a command that nobody reads. Who polls by itself soon comes again.
+        let report = !member.listens && random.percent(50);
         let body = match report {
             true => idle(member),
             false => check_in(
@@ -458,6 +485,26 @@ impl Fleet {
                 true
             }
         }
+    }
+
+    /// Lets an administrator renew a device's identity, and the device do it.
+    ///
+    /// # Panics
+    /// When it does not get another certificate.
+    pub async fn renew(&self, member: &Member) {
+        let certificate = || member.device.identity().map(|identity| identity.certificate().sha256());
+        let before = certificate();
+        let path = format!("/devices/{}/renew", member.serial());
+        let what = format!("{} renews its identity", member.serial());
+        eventually(&what, || async {
+            // One that is under way already is as good.
+            let _ = self.ask(&path, &json!({})).await;
+            if !member.listens {
+                self.poll(member).await;
+            }
+            (certificate() != before).then_some(())
+        })
+        .await;
     }
 
     fn told<T>(&self, member: &Member, what: &str, result: Result<T, DeviceError>) -> bool {
@@ -548,7 +595,11 @@ impl Fleet {
         match status {
             200..300 => serde_json::from_str(&text).ok(),
             // A device that has not answered its last renewal is not asked again; a command may be over already.
-            404 | 409 | 422 | 429 | 503 => None,
+            404 | 409 | 422 | 429 => None,
+            503 => {
+                self.refused.send_modify(|count| *count += 1);
+                None
+            }
             _ => {
                 self.books
                     .complain(format!("the API answered {status} at {path}: {text}"));
@@ -570,12 +621,23 @@ impl Running {
         self.actors.spawn(Arc::clone(&self.fleet).live(member, random));
     }
 
-    /// Ends the load; the devices that listen go on listening.
-    pub async fn stop(mut self) {
+    /// Lets all come to rest, but for the devices that listen. [`go_on`](Self::go_on) sets them to work again.
+    pub async fn pause(&mut self) {
         self.fleet.stop.store(true, Ordering::SeqCst);
         while let Some(ended) = self.actors.join_next().await {
             ended.expect("no actor panics");
         }
+    }
+
+    /// Sets all to work again after a [pause](Self::pause).
+    pub fn go_on(&mut self) {
+        let again = self.fleet.run(&self.random);
+        self.actors = again.actors;
+    }
+
+    /// Ends the load; the devices that listen go on listening.
+    pub async fn stop(mut self) {
+        self.pause().await;
     }
 
     /// Ends the load and waits until all that was accepted has been answered: by what the devices that poll fetch, and by

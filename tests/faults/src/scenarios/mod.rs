@@ -1,6 +1,11 @@
 //! What can go wrong, a file each subject. A scenario panics with what was lost.
 
+mod apns;
+mod clients;
+mod clock;
 mod database;
+mod devices;
+mod disk;
 mod kill;
 
 use std::future::Future;
@@ -58,6 +63,14 @@ scenarios! {
     "database-crash" 2 20 database::crash, "PostgreSQL crashes and comes back";
     "network-cut" 3 40 database::cut, "connections to PostgreSQL are cut, at random and at COMMIT";
     "network-silent" 2 12 database::silent, "connections to PostgreSQL stall, or go silent for good";
+    "disk-full" 2 20 disk::full, "no room on the disk of SQLite";
+    "file-limit" 2 20 disk::limit, "SQLite's files may not grow";
+    "clock" 3 30 clock::jumps, "the clock jumps, to and fro";
+    "expiry" 1 4 clock::expiry, "identities expire, and are renewed before";
+    "renewals" 3 40 devices::renewals, "identities are renewed while the server is killed";
+    "push-service" 5 40 apns::trouble, "APNs refuses, is slow, half-open, sends GOAWAY, hangs up";
+    "disorder" 2 20 devices::disorder, "duplicate, late and damaged messages of devices";
+    "slow-clients" 1 10 clients::slow, "clients that do not go on";
 }
 
 /// The scenario of a name.
