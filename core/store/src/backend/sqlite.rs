@@ -196,6 +196,7 @@ async fn run(
         let committed = commit(&connection, &mut group, &signals, &asked).await;
         if let Err(error) = &committed {
             tracing::error!(store.jobs = group.len(), error = %error, "store.commit failed");
+            renew(&connection).await;
         } else {
             signals.send(&asked);
         }
@@ -205,6 +206,18 @@ async fn run(
     }
     if let Err(error) = connection.close().await {
         tracing::warn!(error = %error, "store.close failed");
+    }
+}
+
+/// Closes the writer's connection; the pool makes another. After some errors (a full disk) SQLite has ended the transaction
+/// by itself, and the library still counts it as open: what came next would be inside of one that nobody ever commits.
+async fn renew(connection: &DatabaseConnection) {
+    let closed = match connection.get_sqlite_connection_pool().acquire().await {
+        Ok(writer) => writer.close().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = closed {
+        tracing::warn!(error = %error, "store.renew failed; the next write tries again");
     }
 }
 
