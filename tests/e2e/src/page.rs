@@ -39,8 +39,8 @@ impl Step {
             return Some("the page shows another outcome".to_owned());
         }
         let mut lines = said.lines();
-        let shown = self.shown.iter().filter(|line| !line.trim().is_empty());
-        let missing = shown.into_iter().find(|shown| !lines.any(|line| fits(shown, line)));
+        let mut shown = self.shown.iter().filter(|line| !line.trim().is_empty());
+        let missing = shown.find(|shown| !lines.any(|line| fits(shown, line)));
         missing.map(|shown| format!("the page shows {shown:?} after the lines before it"))
     }
 }

@@ -54,6 +54,7 @@ impl Machine {
 }
 
 /// Ends what runs on it, however the test ends.
+#[allow(clippy::print_stdout, reason = "a test's output is where a tester looks")]
 impl Drop for Machine {
     fn drop(&mut self) {
         if let Ok(pid) = std::fs::read_to_string(self.root.join("pid")) {
