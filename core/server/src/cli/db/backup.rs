@@ -108,9 +108,10 @@ fn address(url: &str) -> String {
                 .split('&')
                 .filter(|option| !option.starts_with("password="))
                 .collect();
-            match kept.is_empty() {
-                true => path.to_owned(),
-                false => format!("{path}?{}", kept.join("&")),
+            if kept.is_empty() {
+                path.to_owned()
+            } else {
+                format!("{path}?{}", kept.join("&"))
             }
         }
         None => path.to_owned(),
