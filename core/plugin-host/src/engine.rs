@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Component;
-use wasmtime::{Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+};
 
 /// The length of a tick: the unit in which processor time of plugins is counted.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -234,6 +236,14 @@ fn wasmtime_config(config: &EngineConfig) -> Result<Config, EngineError> {
         .epoch_interruption(true)
         // Explicit bounds checks save the system calls that protect pages, and the process keeps its signal handlers.
         .signals_based_traps(false)
+        // A call is mostly the making of its instance: what the optimiser finds in a plugin is less than a tenth of it, and
+        // costs as much again as the rest of compiling.
+        .cranelift_opt_level(OptLevel::None)
+        // Faults say what trapped and what the plugin said last, not where in its machine code. Without the tables for that,
+        // machine code is smaller and loads faster; registering them takes longer the more plugins are loaded.
+        .native_unwind_info(false)
+        .generate_address_map(false)
+        .wasm_backtrace_max_frames(None)
         .max_wasm_stack(512 << 10)
         .async_stack_size(1 << 20);
     if let Some(path) = &config.cache_dir {
