@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use russet_simulator::apns::{ApnsOptions, ApnsStandIn};
+use russet_store::testing::Inspection;
 use russet_store::testing::{PostgresCluster, postgres_is_skipped};
-use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 
 use crate::fleet::{self, Device};
@@ -347,7 +347,7 @@ const CERTIFICATES: &str = "INSERT INTO certificates (tenant_id, sha256, serial_
     WHERE e.serial_number LIKE 'FILL%'";
 
 async fn fill_sqlite(url: &str, from: usize, until: usize, awake: usize) -> Result<(), Failure> {
-    let database = Database::connect(url).await?;
+    let database = Inspection::open(url).await?;
     let enrollments = format!(
         "WITH RECURSIVE n (i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {until}) \
          INSERT INTO enrollments ({COLUMNS}) SELECT {VALUES}, printf('00008112-FILL%011d', i), \
@@ -363,9 +363,9 @@ async fn fill_sqlite(url: &str, from: usize, until: usize, awake: usize) -> Resu
         "COMMIT",
         "PRAGMA wal_checkpoint(TRUNCATE)",
     ] {
-        database.execute_unprepared(sql).await?;
+        database.change(sql).await?;
     }
-    database.close().await?;
+    database.close().await;
     Ok(())
 }
 

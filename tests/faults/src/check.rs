@@ -5,6 +5,7 @@
 //! ended and everything was fetched, also what has to be true at last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use russet_protocol::ReportStatus;
 use russet_store::testing::Inspection;
@@ -248,11 +249,7 @@ impl Checker {
     }
 
     /// Push tokens and escrowed secrets of those devices whose journals stayed the same while the tables were read.
-    async fn registers(
-        &self,
-        findings: &mut Findings,
-        told: &[(Vec<(String, ReportStatus)>, DeviceJournal, std::sync::Arc<Member>)],
-    ) {
+    async fn registers(&self, findings: &mut Findings, told: &[Told]) {
         let sql = "SELECT e.serial_number, e.state, {hex:e.push_token}, e.push_magic, \
              (SELECT '1' FROM escrow s WHERE s.enrollment_id = e.id AND s.kind = 'bootstrap-token') \
              FROM enrollments e WHERE e.parent_id IS NULL AND e.serial_number IS NOT NULL";
@@ -317,6 +314,9 @@ impl Checker {
         findings.expect(verified > 0, || "there are no decisions".to_owned());
     }
 }
+
+/// What a device had finished, its journal, and the device, when the tables began to be read.
+type Told = (Vec<(String, ReportStatus)>, DeviceJournal, Arc<Member>);
 
 /// Every answer that a device was told was taken is there, once.
 fn answers(

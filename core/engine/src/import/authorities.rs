@@ -127,7 +127,7 @@ impl Known {
             match anchors.verify_chain(certificate, &[], now) {
                 Ok(()) => tenants.push(*tenant),
                 Err(ChainError::Expired { .. } | ChainError::NotYetValid { .. }) => {
-                    refusal = IdentityError::NotValidNow
+                    refusal = IdentityError::NotValidNow;
                 }
                 Err(_) => {}
             }

@@ -172,7 +172,7 @@ async fn move_one(cluster: &PostgresCluster, shards: &[Shard]) -> Result<Figure,
         poll(&to.store, known, Some(uuid)).await?;
     }
     let secret = to.store.secret(tenant, kind, "moved").await?;
-    if secret.as_deref().map(|secret| secret.as_slice()) != Some(b"a secret of the tenant") {
+    if secret.as_deref().map(Vec::as_slice) != Some(b"a secret of the tenant") {
         return Err("a secret of the tenant does not open where it was moved to".into());
     }
     let how = "a tenant moved to another database: every row that is its own, with its number; its secrets open there, \
