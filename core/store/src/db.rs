@@ -12,15 +12,20 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, Statement,
     TryGetable, Value,
 };
+use tokio::sync::Mutex;
 
+use crate::backend::connections::{Connections, Taken};
 use crate::error::StoreError;
 use crate::ids::TenantId;
 use crate::signals::{Asked, Signal, Signals, Wanted};
 
-/// A pool, or an open transaction.
+/// Connections, or an open transaction.
 enum Conn {
     Pool(DatabaseConnection),
     Tx(DatabaseTransaction),
+    /// Those to PostgreSQL that the server has: everything is bounded there.
+    Shared(Arc<Connections>),
+    Taken(Box<Mutex<Taken>>),
 }
 
 /// What a query runs on.
@@ -36,19 +41,27 @@ pub(crate) struct Db {
 
 impl Db {
     pub(crate) fn pool(pool: DatabaseConnection) -> Self {
-        Self {
-            conn: Conn::Pool(pool),
-            asked: Asked::default(),
-            signals: None,
-            depth: AtomicU8::new(0),
-        }
+        Self::on(Conn::Pool(pool), None)
     }
 
     pub(crate) fn tx(tx: DatabaseTransaction, signals: Arc<Signals>) -> Self {
+        Self::on(Conn::Tx(tx), Some(signals))
+    }
+
+    pub(crate) fn shared(connections: Arc<Connections>) -> Self {
+        Self::on(Conn::Shared(connections), None)
+    }
+
+    /// A connection with an open transaction.
+    pub(crate) fn taken(taken: Taken, signals: Arc<Signals>) -> Self {
+        Self::on(Conn::Taken(Box::new(Mutex::new(taken))), Some(signals))
+    }
+
+    fn on(conn: Conn, signals: Option<Arc<Signals>>) -> Self {
         Self {
-            conn: Conn::Tx(tx),
+            conn,
             asked: Asked::default(),
-            signals: Some(signals),
+            signals,
             depth: AtomicU8::new(0),
         }
     }
@@ -56,16 +69,27 @@ impl Db {
     pub(crate) fn into_tx(self) -> Option<DatabaseTransaction> {
         match self.conn {
             Conn::Tx(tx) => Some(tx),
-            Conn::Pool(_) => None,
+            Conn::Pool(_) | Conn::Shared(_) | Conn::Taken(_) => None,
+        }
+    }
+
+    pub(crate) fn into_taken(self) -> Option<Taken> {
+        match self.conn {
+            Conn::Taken(taken) => Some(taken.into_inner()),
+            Conn::Pool(_) | Conn::Shared(_) | Conn::Tx(_) => None,
         }
     }
 
     /// Closes a pool; later statements fail.
     pub(crate) async fn close_pool(&self) {
-        if let Conn::Pool(pool) = &self.conn
-            && let Err(error) = pool.close_by_ref().await
-        {
-            tracing::warn!(error = %error, "store.close failed");
+        match &self.conn {
+            Conn::Pool(pool) => {
+                if let Err(error) = pool.close_by_ref().await {
+                    tracing::warn!(error = %error, "store.close failed");
+                }
+            }
+            Conn::Shared(connections) => connections.close().await,
+            Conn::Tx(_) | Conn::Taken(_) => {}
         }
     }
 
@@ -142,6 +166,7 @@ impl ConnectionTrait for Db {
         match &self.conn {
             Conn::Pool(conn) => conn.get_database_backend(),
             Conn::Tx(conn) => conn.get_database_backend(),
+            Conn::Shared(_) | Conn::Taken(_) => DbBackend::Postgres,
         }
     }
 
@@ -149,6 +174,8 @@ impl ConnectionTrait for Db {
         match &self.conn {
             Conn::Pool(conn) => conn.execute_raw(statement).await,
             Conn::Tx(conn) => conn.execute_raw(statement).await,
+            Conn::Shared(all) => all.acquire().await?.execute(statement).await,
+            Conn::Taken(taken) => taken.lock().await.execute(statement).await,
         }
     }
 
@@ -156,6 +183,8 @@ impl ConnectionTrait for Db {
         match &self.conn {
             Conn::Pool(conn) => conn.execute_unprepared(sql).await,
             Conn::Tx(conn) => conn.execute_unprepared(sql).await,
+            Conn::Shared(all) => all.acquire().await?.execute_unprepared(sql.to_owned()).await,
+            Conn::Taken(taken) => taken.lock().await.execute_unprepared(sql.to_owned()).await,
         }
     }
 
@@ -163,6 +192,8 @@ impl ConnectionTrait for Db {
         match &self.conn {
             Conn::Pool(conn) => conn.query_one_raw(statement).await,
             Conn::Tx(conn) => conn.query_one_raw(statement).await,
+            Conn::Shared(all) => all.acquire().await?.query_one(statement).await,
+            Conn::Taken(taken) => taken.lock().await.query_one(statement).await,
         }
     }
 
@@ -170,6 +201,8 @@ impl ConnectionTrait for Db {
         match &self.conn {
             Conn::Pool(conn) => conn.query_all_raw(statement).await,
             Conn::Tx(conn) => conn.query_all_raw(statement).await,
+            Conn::Shared(all) => all.acquire().await?.query_all(statement).await,
+            Conn::Taken(taken) => taken.lock().await.query_all(statement).await,
         }
     }
 }

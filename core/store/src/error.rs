@@ -114,7 +114,8 @@ impl StoreError {
                     Some("40001" | "40P01" | "57P01" | "57P02" | "57P03")
                 )
             }
-            Some(sea_orm::sqlx::Error::Io(_)) => true,
+            // Where no answer came in time, whoever asked has waited long enough.
+            Some(sea_orm::sqlx::Error::Io(error)) => error.kind() != std::io::ErrorKind::TimedOut,
             _ => false,
         }
     }

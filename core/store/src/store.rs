@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use sea_orm::{DatabaseConnection, TransactionTrait};
 use tokio::sync::Notify;
 
+use crate::backend::connections::Connections;
 use crate::backend::lanes::{self, Lanes, Source};
 use crate::backend::{Body, postgres, sqlite};
 use crate::commands::{Callers, QueueRules, RecentCounts, Settling};
@@ -33,7 +34,7 @@ pub struct StoreConfig {
     pub max_connections: u32,
     /// How long an operation waits for a free connection before it fails.
     pub acquire_timeout: Duration,
-    /// How long one statement may run (PostgreSQL only).
+    /// How long one statement may run (PostgreSQL only). Little later, a connection that gives no answer is given up.
     pub statement_timeout: Duration,
     /// How often the last-seen times that polls leave in memory are written.
     pub touch_interval: Duration,
@@ -84,7 +85,7 @@ enum Backend {
         writer: sqlite::Writer,
     },
     Postgres {
-        pool: DatabaseConnection,
+        connections: Arc<Connections>,
         settling: Lanes<Settling>,
     },
 }
@@ -127,30 +128,29 @@ impl Store {
                     Backend::Sqlite {
                         writer: sqlite::Writer::start(writer, signals.clone()),
                     },
-                    readers,
+                    Db::pool(readers),
                     source,
                 )
             }
             Scheme::Postgres => {
-                let pool = postgres::connect(
+                let connections = Connections::open(
                     &config.url,
                     config.max_connections,
                     config.acquire_timeout,
                     config.statement_timeout,
                 )
                 .await
-                .map_err(OpenError::Connect)?;
+                .map_err(|error| OpenError::Connect(error.into()))?;
                 migrate_postgres(&config).await?;
-                let source = Source::Postgres(pool.get_postgres_connection_pool().clone());
+                let source = Source::Postgres(connections.clone());
                 let settling = Lanes::start(&source, lanes::count());
                 let backend = Backend::Postgres {
-                    pool: pool.clone(),
+                    connections: connections.clone(),
                     settling,
                 };
-                (backend, pool, source)
+                (backend, Db::shared(connections), source)
             }
         };
-        let reader = Db::pool(reader);
         let (keys, default_tenant) = prepare(&backend, &signals, master).await.map_err(OpenError::Prepare)?;
         let vault = Vault::unwrap(master, &keys)
             .map_err(OpenError::Prepare)?
@@ -167,9 +167,9 @@ impl Store {
             touched: Mutex::new(HashMap::new()),
         });
         tokio::spawn(flush_now_and_then(Arc::downgrade(&inner), config.touch_interval));
-        if let Backend::Postgres { pool, .. } = &inner.backend {
+        if let Backend::Postgres { connections, .. } = &inner.backend {
             tokio::spawn(postgres::listen(
-                pool.clone(),
+                connections.clone(),
                 PLUGINS_CHANGED,
                 inner.signals.plugins.clone(),
             ));
@@ -315,7 +315,7 @@ where
 {
     match backend {
         Backend::Sqlite { writer } => writer.write(input, body).await,
-        Backend::Postgres { pool, .. } => postgres::write(pool, signals, input, body).await,
+        Backend::Postgres { connections, .. } => postgres::write(connections, signals, input, body).await,
     }
 }
 

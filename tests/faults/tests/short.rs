@@ -42,6 +42,8 @@ short! {
     a_kill_loses_nothing_on_postgres short_on_postgres "kill-postgres";
     a_crash_of_the_database_loses_nothing short_on_postgres "database-crash";
     a_cut_at_a_commit_loses_nothing short_on_postgres "network-cut";
+    connections_that_go_silent_are_given_up short_on_postgres "network-silent";
+    a_full_disk_loses_nothing short "disk-full";
     renewals_that_are_cut_short_lock_nobody_out short "renewals";
     a_push_service_in_trouble_loses_no_push short "push-service";
     repeated_and_damaged_messages_change_nothing short_on_postgres "disorder";

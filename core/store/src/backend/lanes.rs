@@ -8,16 +8,19 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex as Lock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt;
 use sea_orm::sqlx::pool::PoolConnection;
-use sea_orm::sqlx::{Connection, Error, Executor, PgPool, Postgres, Sqlite, SqlitePool};
+use sea_orm::sqlx::postgres::PgConnection;
+use sea_orm::sqlx::{Connection, Error, Executor, Sqlite, SqlitePool};
 use sea_orm::{DbErr, RuntimeErr};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::BoxFuture;
+use super::connections::{Connections, LIFETIME, TEST_AFTER, silent};
 use crate::error::StoreError;
 
 /// The most questions that share a statement.
@@ -25,12 +28,6 @@ const MOST: usize = 64;
 
 /// How many questions may wait before those who ask do.
 const QUEUE: usize = 4096;
-
-/// A connection that rested for so long is tested first: a firewall may have dropped it.
-const TEST_AFTER: Duration = Duration::from_secs(30);
-
-/// A connection is replaced after so long: a server's process grows, and an address may have moved.
-const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// How many lanes one kind of question has: as many as the processor can serve, within reason.
 pub(crate) fn count() -> usize {
@@ -41,9 +38,6 @@ pub(crate) fn count() -> usize {
 pub(crate) fn connections() -> u32 {
     u32::try_from(count()).unwrap_or(4)
 }
-
-/// When the database was restarted, so many of the pool's connections may be dead before one is made anew.
-const TRIES: u32 = 32;
 
 /// What is asked of many devices in one statement. The statement is the whole transaction.
 pub(crate) trait Bundle: Send + Sync + 'static {
@@ -61,49 +55,66 @@ pub(crate) trait Bundle: Send + Sync + 'static {
 
 /// A connection that is kept.
 pub(crate) enum Lane {
-    Postgres(PoolConnection<Postgres>),
+    Postgres(Box<PgConnection>),
     Sqlite(PoolConnection<Sqlite>),
 }
 
 /// Where lanes get their connections.
 #[derive(Clone)]
 pub(crate) enum Source {
-    Postgres(PgPool),
+    Postgres(Arc<Connections>),
     Sqlite(SqlitePool),
 }
 
 /// Plans are made once for each connection and use indexes only, whatever the database knows of the tables: see
-/// [`super::postgres::connect`].
+/// [`super::postgres::with_plans`].
 const ON_POSTGRES: &str =
     "SET plan_cache_mode = force_generic_plan; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
 impl Source {
     async fn connect(&self) -> Result<Lane, StoreError> {
         match self {
-            Self::Postgres(pool) => {
-                let mut tries = TRIES;
-                loop {
-                    let mut connection = pool.acquire().await.map_err(no_connection)?;
-                    // What is set here is for lanes: the pool does not get it back.
-                    connection.close_on_drop();
-                    match connection.execute(ON_POSTGRES).await.map_err(failed) {
-                        Ok(_) => return Ok(Lane::Postgres(connection)),
-                        Err(error) if error.is_transient() && tries > 0 => tries -= 1,
-                        Err(error) => return Err(error),
-                    }
-                }
+            // It is the lane's own: what is set here is for lanes only.
+            Self::Postgres(connections) => {
+                let connected = async {
+                    let mut connection = connections.connect().await.map_err(no_connection)?;
+                    connection.execute(ON_POSTGRES).await.map_err(failed)?;
+                    Ok(Lane::Postgres(Box::new(connection)))
+                };
+                timeout(connections.acquire_timeout(), connected)
+                    .await
+                    .unwrap_or_else(|_| Err(no_connection(silent())))
             }
             Self::Sqlite(pool) => pool.acquire().await.map(Lane::Sqlite).map_err(no_connection),
         }
     }
-}
 
-impl Lane {
-    async fn works(&mut self) -> bool {
+    /// Whether a lane that rested since then may not be there any more.
+    fn suspects(&self, used: Instant) -> bool {
         match self {
-            Self::Postgres(connection) => connection.ping().await.is_ok(),
-            Self::Sqlite(_) => true,
+            Self::Postgres(connections) => used.elapsed() > TEST_AFTER || connections.lost_since(used),
+            Self::Sqlite(_) => false,
         }
+    }
+
+    async fn works(&self, lane: &mut Lane) -> bool {
+        match (self, lane) {
+            (Self::Postgres(connections), Lane::Postgres(connection)) => {
+                matches!(timeout(connections.short(), connection.ping()).await, Ok(Ok(())))
+            }
+            _ => true,
+        }
+    }
+
+    /// Waits for an answer, for as long as one may take.
+    async fn wait<T>(&self, asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let Self::Postgres(connections) = self else {
+            return asked.await;
+        };
+        timeout(connections.bound(), asked).await.unwrap_or_else(|_| {
+            connections.lost();
+            Err(failed(silent()))
+        })
     }
 }
 
@@ -229,7 +240,7 @@ async fn attempt<B: Bundle>(
     loop {
         let mut lane = match kept.take() {
             Some(mut kept) if kept.made.elapsed() < LIFETIME => {
-                if kept.used.elapsed() > TEST_AFTER && !kept.lane.works().await {
+                if source.suspects(kept.used) && !source.works(&mut kept.lane).await {
                     continue;
                 }
                 kept
@@ -241,7 +252,9 @@ async fn attempt<B: Bundle>(
             },
         };
         // A defect must not end the lane: its connection goes, whoever asked is told, and it goes on.
-        let asked = AssertUnwindSafe(B::ask(&mut lane.lane, questions)).catch_unwind().await;
+        // One that gives no answer in time goes too, and the question is not asked again.
+        let asked = source.wait(B::ask(&mut lane.lane, questions));
+        let asked = AssertUnwindSafe(asked).catch_unwind().await;
         match asked {
             Ok(Ok(answers)) if answers.len() == questions.len() => {
                 lane.used = Instant::now();

@@ -1,5 +1,6 @@
 //! The two back ends behind one `write`: an operation is always one transaction, and none of them shows here how.
 
+pub(crate) mod connections;
 pub(crate) mod lanes;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

@@ -1,14 +1,17 @@
 //! PostgreSQL: each operation in its own transaction on the pool, run again when the database asks for that.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::sqlx::Error;
-use sea_orm::sqlx::postgres::PgListener;
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, TransactionTrait};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sea_orm::sqlx::{Acquire, Connection, Error};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
-use super::{Body, lanes};
+use super::Body;
+use super::connections::{Connections, TEST_AFTER, silent};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::signals::{Asked, Signals};
@@ -16,40 +19,93 @@ use crate::signals::{Asked, Signals};
 /// How often a transaction is tried before its error is reported.
 const ATTEMPTS: u32 = 6;
 
-/// Connections beside those that were asked for and those of the lanes: one listens for changes of other nodes.
-const LISTENERS: u32 = 1;
-
 /// How long to wait before a lost listener is started again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-/// Passes on what is announced on a channel, until the pool is closed. What is announced while the connection is lost is
-/// missed, so whoever is told has to look now and then all the same.
-pub(crate) async fn listen(pool: DatabaseConnection, channel: &'static str, signal: Arc<Notify>) {
-    let pool = pool.get_postgres_connection_pool().clone();
-    while !pool.is_closed() {
-        match listen_once(&pool, channel, &signal).await {
-            Err(Error::PoolClosed) => return,
-            Err(error) => tracing::debug!(error = %error, channel, "store.listen lost, trying again"),
-            Ok(()) => {}
+/// A listener that heard nothing for so long asks whether anybody is there.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// What the server's connections are called in the database.
+pub(super) const NAME: &str = "russet";
+
+/// Passes on what is announced on a channel, until the connections are closed. What is announced while the connection is
+/// lost is missed, so whoever is told has to look now and then all the same.
+pub(crate) async fn listen(connections: Arc<Connections>, channel: &'static str, signal: Arc<Notify>) {
+    let listening = async {
+        loop {
+            if let Err(error) = listen_once(&connections, channel, &signal).await {
+                tracing::debug!(error = %error, channel, "store.listen lost, trying again");
+            }
+            tokio::time::sleep(LISTEN_AGAIN).await;
         }
-        tokio::select! {
-            () = pool.close_event() => return,
-            () = tokio::time::sleep(LISTEN_AGAIN) => {}
-        }
+    };
+    tokio::select! {
+        () = connections.closed() => {}
+        () = listening => {}
     }
 }
 
-async fn listen_once(pool: &sea_orm::sqlx::PgPool, channel: &str, signal: &Notify) -> Result<(), Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(channel).await?;
+async fn listen_once(connections: &Connections, channel: &str, signal: &Notify) -> Result<(), Error> {
+    // A place of its own, which its connection keeps.
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(connections.acquire_timeout())
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connect_lazy_with(connections.options());
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.eager_reconnect(false);
+    let heard = hear(connections, &mut listener, channel, signal).await;
+    if matches!(&heard, Err(Error::Io(error)) if error.kind() == ErrorKind::TimedOut) {
+        connections.lost();
+        // The listener takes its leave of the server when it is dropped, and would wait for the answer for ever. It gets a
+        // connection that answers instead, and the silent one is closed.
+        let fresh = loop {
+            match timeout(connections.acquire_timeout(), connections.connect()).await {
+                Ok(Ok(fresh)) => break fresh,
+                _ => tokio::time::sleep(LISTEN_AGAIN).await,
+            }
+        };
+        *listener.acquire().await? = fresh;
+    }
+    heard
+}
+
+async fn hear(
+    connections: &Connections,
+    listener: &mut PgListener,
+    channel: &str,
+    signal: &Notify,
+) -> Result<(), Error> {
+    let unanswered = |_| silent();
+    timeout(connections.short(), listener.listen(channel))
+        .await
+        .map_err(unanswered)??;
     // Something may have changed before.
     signal.notify_one();
     loop {
-        listener.recv().await?;
-        signal.notify_one();
+        match timeout(HEARTBEAT.min(connections.bound()), listener.try_recv()).await {
+            Ok(Ok(Some(_))) => signal.notify_one(),
+            Ok(Ok(None)) => return Err(Error::Io(ErrorKind::ConnectionReset.into())),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                let connection = listener.acquire().await?;
+                timeout(connections.short(), connection.ping())
+                    .await
+                    .map_err(unanswered)??;
+            }
+        }
     }
 }
 
+/// A plan is kept as long as its connection. One that was made while a table was small reads all of it, which is right then
+/// and ruinous when it has grown, until somebody analyzes the table. Every statement has an index. Without them, what no
+/// index helps looks so dear that it would be compiled first.
+pub(super) fn with_plans(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([("enable_seqscan", "off"), ("jit", "off")])
+}
+
+/// Connections for what is no operation of a server: migrations, copies, looking.
 pub(crate) async fn connect(
     url: &str,
     connections: u32,
@@ -59,22 +115,19 @@ pub(crate) async fn connect(
     let mut options = ConnectOptions::new(url);
     options
         // Migrations hold a lock on one connection while they run on another.
-        .max_connections(connections.max(2).saturating_add(LISTENERS + 2 * lanes::connections()))
+        .max_connections(connections.max(2))
         .acquire_timeout(acquire_timeout)
         .statement_timeout(statement_timeout)
-        .set_application_name("russet")
+        .set_application_name(NAME)
         .sqlx_logging(false)
-        // A plan is kept as long as its connection. One that was made while a table was small reads all of it, which is
-        // right then and ruinous when it has grown, until somebody analyzes the table. Every statement has an index.
-        // Without them, what no index helps looks so dear that it would be compiled first.
-        .map_sqlx_postgres_opts(|options| options.options([("enable_seqscan", "off"), ("jit", "off")]))
+        .map_sqlx_postgres_opts(with_plans)
         // A ping before each use costs a fifth of the throughput; one after a pause finds what a firewall dropped.
-        .test_before_acquire_if_idle_for(Duration::from_secs(30));
+        .test_before_acquire_if_idle_for(TEST_AFTER);
     Ok(Database::connect(options).await?)
 }
 
 pub(crate) async fn write<I, T, F>(
-    pool: &DatabaseConnection,
+    connections: &Arc<Connections>,
     signals: &Arc<Signals>,
     input: I,
     body: F,
@@ -85,7 +138,7 @@ where
 {
     let mut attempt = 1;
     loop {
-        match once(pool, signals, &input, &body).await {
+        match once(connections, signals, &input, &body).await {
             Ok((value, asked)) => {
                 signals.send(&asked);
                 return Ok(value);
@@ -109,7 +162,7 @@ struct Failed {
 }
 
 async fn once<I, T, F>(
-    pool: &DatabaseConnection,
+    connections: &Arc<Connections>,
     signals: &Arc<Signals>,
     input: &I,
     body: &F,
@@ -122,18 +175,22 @@ where
         again: error.is_transient(),
         error,
     };
-    let tx = pool.begin().await.map_err(|error| before_commit(error.into()))?;
-    let db = Db::tx(tx, signals.clone());
+    let mut taken = connections
+        .acquire()
+        .await
+        .map_err(|error| before_commit(error.into()))?;
+    taken.begin().await.map_err(|error| before_commit(error.into()))?;
+    let db = Db::taken(taken, signals.clone());
     let result = body(&db, input).await;
     let asked = Asked::default();
     asked.merge(db.asked());
-    let tx = db.into_tx().ok_or(Failed {
+    let taken = db.into_taken().ok_or(Failed {
         error: StoreError::Closed,
         again: false,
     })?;
     match result {
         Ok(value) => {
-            tx.commit().await.map_err(|error| {
+            taken.commit().await.map_err(|error| {
                 let error = StoreError::from(error);
                 // A connection lost during COMMIT leaves it open whether it took place: only what the server itself
                 // refused may run again.
@@ -145,7 +202,7 @@ where
             Ok((value, asked))
         }
         Err(error) => {
-            if let Err(error) = tx.rollback().await {
+            if let Err(error) = taken.rollback().await {
                 tracing::debug!(error = %error, "store.rollback failed");
             }
             Err(before_commit(error))
