@@ -293,4 +293,34 @@ mod tests {
         assert_eq!(three.unwrap(), 5, "the panicked write left nothing behind");
         assert_eq!(insert(8, false).await.unwrap(), 13, "the writer goes on");
     }
+
+    #[tokio::test]
+    async fn what_is_written_after_a_full_database_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.sqlite").display());
+        let connection = connect(&url, 1, Duration::from_secs(5), false).await.unwrap();
+        let writer = Writer::start(connection, Arc::default());
+        let insert = |bytes: i64, full: bool| {
+            writer.write((bytes, full), |db, (bytes, full)| {
+                Box::pin(async move {
+                    db.exec("CREATE TABLE IF NOT EXISTS t (content BLOB)", values![])
+                        .await?;
+                    if *full {
+                        // No more than it has; a new connection knows nothing of it.
+                        db.all("PRAGMA max_page_count = 1", values![]).await?;
+                    }
+                    db.exec("INSERT INTO t VALUES (zeroblob($1))", values![*bytes]).await
+                })
+            })
+        };
+        insert(1, false).await.unwrap();
+        // SQLite ends the transaction by itself.
+        assert!(insert(1_000_000, true).await.is_err());
+        for _ in 0..2 {
+            insert(1, false).await.unwrap();
+        }
+        let fresh = Db::pool(connect(&url, 1, Duration::from_secs(5), true).await.unwrap());
+        let kept = fresh.row("SELECT COUNT(*) FROM t", values![]).await.unwrap();
+        assert_eq!(kept.get::<i64>(0).unwrap(), 3, "everybody sees what was answered");
+    }
 }
