@@ -208,6 +208,9 @@ async fn a_planner_that_fails_keeps_its_last_good_plan() {
 #[tokio::test]
 async fn a_planner_sees_what_the_device_reported_and_is_asked_again_when_it_changes() {
     let world = World::new().await;
+    // A server notes that a tenant has planners when it starts, and when plugins change; native hooks are generation 0.
+    let tenant = world.store.default_tenant();
+    world.store.plan_sweep(tenant, 0, true, world.now).await.unwrap();
     let device = world.enrolled("C02A").await;
     world.make_plans().await;
     let asked = || world.script.plan_asked.lock().unwrap().len();

@@ -62,6 +62,11 @@ fn ok(output: &Output) -> String {
 fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     let words = text(&output.stderr);
+    // With `--json`, the last line is the error.
+    let line = words.lines().last().unwrap_or_default();
+    if let Ok(told) = serde_json::from_str::<Value>(line) {
+        return told["error"]["message"].as_str().unwrap().to_owned();
+    }
     // What went wrong stands after the cross, in lines that are broken to the terminal's width; progress stands before.
     let (_, words) = words.split_once('×').unwrap_or_else(|| panic!("{words}"));
     let words = words

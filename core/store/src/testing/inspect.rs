@@ -87,7 +87,10 @@ fn render(sql: &str, backend: DbBackend) -> String {
             (Some(("uuid", column)), DbBackend::Postgres) => {
                 out.push_str(&format!("replace({column}::text, '-', '')"));
             }
-            (Some(("hex" | "uuid", column)), _) => out.push_str(&format!("lower(hex({column}))")),
+            // SQLite's hex() makes an empty text of nothing.
+            (Some(("hex" | "uuid", column)), _) => {
+                out.push_str(&format!("CASE WHEN {column} IS NOT NULL THEN lower(hex({column})) END"));
+            }
             _ => out.push_str(&format!("{{{mark}}}")),
         }
         rest = tail;

@@ -59,7 +59,7 @@ pub(super) async fn restore(
     let key = database.master_key().map_err(DbError::from)?;
     let info = inspect_backup(file, &key).await.map_err(DbError::Restore)?;
     let mut kept = place.clone().into_os_string();
-    kept.push(format!(".before-restore-{}", Timestamp::now().as_second()));
+    kept.push(format!(".before-restore-{}", Timestamp::now().as_millisecond()));
     let kept = put_in_place(file, &place, &PathBuf::from(kept))
         .await
         .map_err(DbError::Restore)?;
