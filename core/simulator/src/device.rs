@@ -197,6 +197,12 @@ impl SimulatedDevice {
         Ok(())
     }
 
+    /// Waits for the end of a session that runs, and keeps the next one waiting as long as what it returns is held: a device
+    /// does one thing after the other, and in a session its identity may change. Do not start a session meanwhile.
+    pub async fn between_sessions(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.session.lock().await
+    }
+
     /// Gets a new push token and magic, as after a restore; the server knows them after the next token update.
     pub fn renew_push_credentials(&self) {
         let fresh = ChannelState::new();

@@ -347,6 +347,7 @@ impl Fleet {
     }
 
     async fn new_push_token(&self, member: &Member) -> bool {
+        let _between = member.device.between_sessions().await;
         let Ok(old) = member.device.push_credentials() else {
             return false;
         };
@@ -369,6 +370,7 @@ impl Fleet {
     /// Sends the push credentials until the server has taken them: a device does not let go of that.
     async fn insist_on_push_token(&self, member: &Member) {
         eventually("the server takes the push token", || async {
+            let _between = member.device.between_sessions().await;
             member.note_push();
             let updated = member.device.token_update().await;
             let told = self.told(member, "TokenUpdate", updated);
@@ -381,6 +383,7 @@ impl Fleet {
     }
 
     async fn deposit(&self, member: &Member, random: &Random) -> bool {
+        let _between = member.device.between_sessions().await;
         let token = random.bytes(32);
         lock(&member.journal).escrow.attempt(token.clone());
         let sent = member
@@ -401,6 +404,7 @@ impl Fleet {
 
     /// Asks for the bootstrap token and compares it.
     pub async fn ask_for_escrow(&self, member: &Member) -> bool {
+        let _between = member.device.between_sessions().await;
         let asked = member.device.get_bootstrap_token().await;
         let token = match asked {
             Ok(token) => token.map(|token| token.expose().to_vec()),
