@@ -169,11 +169,15 @@ struct Surface {
 
 impl Surface {
     fn read(component: &[u8], contracts: &Contracts) -> Result<Self, InspectError> {
-        let types = types(component)?;
+        let Outline {
+            types,
+            imports,
+            exports,
+        } = outline(component)?;
         let mut surface = Self::default();
         let mut wasi = Vec::new();
         let mut unknown = Vec::new();
-        for name in import_names(component)? {
+        for name in imports {
             if name.starts_with("wasi:") {
                 if is_offered_wasi(&name) {
                     surface.wasi.insert(name);
@@ -220,7 +224,7 @@ impl Surface {
             unknown.dedup();
             return Err(InspectError::UnknownImports(unknown));
         }
-        for name in export_names(component)? {
+        for name in exports {
             // Exports that the host does not know are left alone: some toolchains add their own.
             let Some(interface) = surface.interface_of(&name, contracts)? else {
                 continue;
@@ -274,59 +278,46 @@ fn readable(function: &str) -> String {
     function.split_once(']').map_or(function, |(_, name)| name).to_owned()
 }
 
-/// The types of a component whose structure is sound. The bodies of its functions are left to the compiler, which validates
-/// what it compiles: what comes from the compilation cache was validated when it got there, and a start from the cache would
-/// take twice as long.
-fn types(component: &[u8]) -> Result<Types, InspectError> {
+/// What stands at the outside of a component whose structure is sound.
+struct Outline {
+    types: Types,
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+/// Reads the outline. The bodies of functions are left to the compiler, which validates what it compiles: what comes from
+/// the compilation cache was validated when it got there, and a start from the cache would take twice as long.
+fn outline(component: &[u8]) -> Result<Outline, InspectError> {
     let invalid = |error: BinaryReaderError| InspectError::Invalid(error.message().to_owned());
     let mut validator = Validator::new();
     let mut outermost = None;
-    for payload in Parser::new(0).parse_all(component) {
-        if let ValidPayload::End(types) = validator.payload(&payload.map_err(invalid)?).map_err(invalid)? {
-            outermost = Some(types);
-        }
-    }
-    outermost.ok_or_else(|| InspectError::Invalid("it has no end".to_owned()))
-}
-
-fn import_names(component: &[u8]) -> Result<Vec<String>, InspectError> {
-    top_level_names(component, |payload, names| {
-        if let Payload::ComponentImportSection(section) = payload {
-            for import in section.clone() {
-                names.push(import?.name.name.to_owned());
-            }
-        }
-        Ok(())
-    })
-}
-
-fn export_names(component: &[u8]) -> Result<Vec<String>, InspectError> {
-    top_level_names(component, |payload, names| {
-        if let Payload::ComponentExportSection(section) = payload {
-            for export in section.clone() {
-                names.push(export?.name.name.to_owned());
-            }
-        }
-        Ok(())
-    })
-}
-
-/// Collects names from the sections of the outermost component.
-fn top_level_names(
-    component: &[u8],
-    mut collect: impl FnMut(&Payload<'_>, &mut Vec<String>) -> Result<(), wasmparser::BinaryReaderError>,
-) -> Result<Vec<String>, InspectError> {
-    let invalid = |error: wasmparser::BinaryReaderError| InspectError::Invalid(error.message().to_owned());
-    let mut names = Vec::new();
+    let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(component) {
         let payload = payload.map_err(invalid)?;
-        match &payload {
+        if let ValidPayload::End(types) = validator.payload(&payload).map_err(invalid)? {
+            outermost = Some(types);
+        }
+        match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
-            _ if depth == 0 => collect(&payload, &mut names).map_err(invalid)?,
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    imports.push(import.map_err(invalid)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    exports.push(export.map_err(invalid)?.name.name.to_owned());
+                }
+            }
             _ => {}
         }
     }
-    Ok(names)
+    let types = outermost.ok_or_else(|| InspectError::Invalid("it has no end".to_owned()))?;
+    Ok(Outline {
+        types,
+        imports,
+        exports,
+    })
 }
