@@ -183,19 +183,15 @@ impl PluginManager {
         let warm = self.store.active(tenant).await?.warm;
         let current = self.tenant(tenant).current.load_full();
         let warm = warm.iter().find(|warm| warm.plugin == plugin.name);
-        let mut status = status(plugin, &revisions, &current, rollout.as_ref(), warm);
-        if let Some(status) = &mut status {
-            status.contract = spoken(&current, &revisions, &self.contracts);
-        }
-        Ok(status)
+        Ok(status(
+            plugin,
+            &revisions,
+            &current,
+            rollout.as_ref(),
+            warm,
+            &self.contracts,
+        ))
     }
-}
-
-/// What the active revision speaks.
-fn spoken(current: &Current, revisions: &[StoredRevision], contracts: &Contracts) -> Option<Contract> {
-    let active = revisions.iter().find(|known| known.state == RevisionState::Active)?;
-    let member = current.members.get(&active.id)?;
-    Some(contracts.of(member.plugin().contract()))
 }
 
 /// Absent if the plugin has no revision.
@@ -205,6 +201,7 @@ fn status(
     current: &Current,
     rollout: Option<&StoredRollout>,
     warm: Option<&StoredRevision>,
+    contracts: &Contracts,
 ) -> Option<PluginStatus> {
     let active = revisions
         .iter()
@@ -246,7 +243,9 @@ fn status(
         version: shown.version.clone(),
         digest: shown.digest.clone(),
         revision,
-        contract: None,
+        contract: active
+            .and_then(|active| current.members.get(&active.id))
+            .map(|member| contracts.of(member.plugin().contract())),
         description: manifest
             .as_ref()
             .map(|manifest| manifest.description.clone())
