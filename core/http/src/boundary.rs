@@ -24,8 +24,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Puts the boundary around routes: those of this crate, and a vendor's own. Unknown paths are answered with 404.
 ///
-/// The guard against 401 looks at `/mdm`, `/checkin` and paths that begin with `/mdm/` or `/t/<tenant>/mdm/`; a layer that is put around the
-/// result is outside of its reach.
+/// The guard against 401 looks at `/mdm`, `/checkin` and paths that begin with `/mdm/` or `/t/<tenant>/mdm/`; a layer that
+/// is put around the result is outside of its reach.
 pub fn boundary(routes: Router) -> Router {
     routes
         .fallback(|| async { Failure::not_found("page") })

@@ -48,25 +48,21 @@ pub fn to_der(input: &[u8], max_depth: usize, max_len: usize) -> Result<Cow<'_, 
     if !rest.is_empty() {
         return Err(BerError::Malformed("trailing data"));
     }
-    Ok(if out == input {
-        Cow::Borrowed(input)
-    } else {
-        Cow::Owned(out)
-    })
+    Ok(Cow::Owned(out))
 }
 
 /// Whether [`convert`] would leave the first element of `rest` as it is. What is not BER is not DER either.
 fn is_der(rest: &mut &[u8], depth: usize) -> bool {
-    let Some(((tag, length), written)) = measured(rest) else {
+    let before = rest.len();
+    let Ok((tag, Some(length))) = header(rest) else {
         return false;
     };
-    let Some(length) = length else { return false };
+    if before - rest.len() != header_len(length) {
+        return false;
+    }
     let Ok(mut content) = take(rest, length) else {
         return false;
     };
-    if written != length_octets(length) {
-        return false;
-    }
     if tag & CONSTRUCTED == 0 {
         return true;
     }
@@ -84,15 +80,8 @@ fn is_der(rest: &mut &[u8], depth: usize) -> bool {
     true
 }
 
-/// Tag and length, and how many octets they take.
-fn measured(rest: &mut &[u8]) -> Option<((u8, Option<usize>), usize)> {
-    let before = rest.len();
-    let read = header(rest).ok()?;
-    Some((read, before - rest.len()))
-}
-
 /// How many octets a tag and a length take in DER.
-fn length_octets(length: usize) -> usize {
+fn header_len(length: usize) -> usize {
     match length {
         0..=0x7f => 2,
         _ => 2 + (usize::BITS - length.leading_zeros()).div_ceil(8) as usize,

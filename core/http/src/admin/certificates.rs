@@ -10,7 +10,7 @@ use russet_engine::store::CertificateRecord;
 use serde::{Deserialize, Serialize};
 
 use super::auth::AtTenant;
-use super::input::{self, Named, OfDevice, Params};
+use super::input::{self, Digest, Named, OfDevice, Params};
 use super::page::{List, Paging};
 use crate::Api;
 use crate::failure::Failure;
@@ -72,11 +72,6 @@ async fn list(
         .certificates(at.tenant.id, device, paging.cursor(), paging.limit())
         .await?;
     Ok(Json(List::of(page, CertificateView::from)))
-}
-
-#[derive(Deserialize)]
-struct Digest {
-    sha256: String,
 }
 
 #[derive(Deserialize)]

@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 
 use super::auth::AtTenant;
 use super::commands::{Cancelled, EntryView};
-use super::input::{self, Named, Params};
+use super::escrow::{self, Secret};
+use super::input::{self, Id, Named, Params};
 use super::page::{List, Paging};
 use crate::Api;
 use crate::failure::Failure;
@@ -154,11 +155,6 @@ async fn list(
     Ok(Json(List::of(page, DeviceView::from)))
 }
 
-#[derive(Deserialize)]
-struct Id {
-    id: String,
-}
-
 /// A device with its queue in numbers.
 #[derive(Debug, Serialize)]
 struct DeviceWithQueue {
@@ -246,18 +242,12 @@ async fn assign(
     Ok(Json(person))
 }
 
-#[derive(Deserialize)]
-struct Secret {
-    id: String,
-    kind: String,
-}
-
 async fn release(
     State(api): State<Api>,
     at: AtTenant,
     Named(Secret { id, kind }): Named<Secret>,
 ) -> Result<Response, Failure> {
-    let kind = super::escrow::kind(&kind)?;
+    let kind = escrow::kind(&kind)?;
     let request = at.begin(&api).await?;
     let secret = api
         .engine

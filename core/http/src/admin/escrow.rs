@@ -11,7 +11,7 @@ use russet_hooks::EscrowKind;
 use serde::{Deserialize, Serialize};
 
 use super::auth::AtTenant;
-use super::input::{Named, Params};
+use super::input::{Id, Named, Params};
 use super::page::{List, Paging};
 use crate::Api;
 use crate::failure::Failure;
@@ -51,11 +51,6 @@ struct HeldView {
     kept: KeptView,
 }
 
-#[derive(Deserialize)]
-struct Id {
-    id: String,
-}
-
 async fn list(
     State(api): State<Api>,
     at: AtTenant,
@@ -88,10 +83,11 @@ async fn held(
     })))
 }
 
+/// A secret in the path: the device, and the name of the kind.
 #[derive(Deserialize)]
-struct Secret {
-    id: String,
-    kind: String,
+pub(super) struct Secret {
+    pub(super) id: String,
+    pub(super) kind: String,
 }
 
 async fn remove(

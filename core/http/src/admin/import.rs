@@ -17,7 +17,7 @@ use russet_protocol::{CheckIn, Limits, MessageError};
 use serde::{Deserialize, Serialize};
 
 use super::auth::{AtTenant, at_tenant, bearer, refused, unauthorized};
-use super::input::{self, Named, Params};
+use super::input::{self, Digest, Named, Params};
 use super::page::List;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -205,11 +205,6 @@ async fn trust(
         .trust_authorities(&at.tenant, &new.certificates_pem, &at.administrator, Timestamp::now())
         .await?;
     Ok(Json(List::whole(trusted.into_iter().map(AuthorityView::from))))
-}
-
-#[derive(Deserialize)]
-struct Digest {
-    sha256: String,
 }
 
 async fn distrust(

@@ -135,6 +135,12 @@ impl OfDevice {
     }
 }
 
+/// A certificate in the path: its SHA-256 digest, to be read by [`sha256`].
+#[derive(Deserialize)]
+pub(super) struct Digest {
+    pub(super) sha256: String,
+}
+
 /// A SHA-256 digest in hexadecimal.
 pub(super) fn sha256(text: &str) -> Result<[u8; 32], Failure> {
     let mut digest = [0; 32];
