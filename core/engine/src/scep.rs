@@ -7,6 +7,7 @@ use russet_pki::scep::{self, FailInfo, MessageType, ScepError, ScepPolicy};
 use russet_pki::{Certificate, fingerprint};
 use russet_store::{
     Consumed, EnrollmentId, EnrollmentLookup, EnrollmentRecord, EnrollmentState, Issued, NewCertificate, NewDecision,
+    TenantId,
 };
 use serde_json::Value as Json;
 
@@ -267,20 +268,7 @@ impl Engine {
             }
             Err(_) => return Ok(Err(Refused(FailInfo::BadRequest, "the server is shutting down"))),
         };
-        let mut new = NewCertificate {
-            sha256: certificate.sha256(),
-            tenant: request.tenant.id,
-            serial_number: certificate.serial_hex(),
-            subject: certificate.subject().to_owned(),
-            der: certificate.der().to_vec(),
-            not_before: certificate.not_before(),
-            not_after: certificate.not_after(),
-            person: None,
-            attributes: Json::Object(serde_json::Map::new()),
-            bound_serial: None,
-            bound_udid: None,
-            renews: None,
-        };
+        let mut new = unbound(&certificate, request.tenant.id);
         match grant.source {
             Source::Challenge(challenge) => {
                 if let Issued::AlreadyIssued(sha256) =
@@ -313,6 +301,24 @@ impl Engine {
             .ok_or(EngineError::NotFound("certificate"))?;
         Certificate::parse(&record.certificate.der)
             .map_err(|_| EngineError::Store(russet_store::StoreError::Corrupt("certificate")))
+    }
+}
+
+/// A certificate as it is stored, for nobody in particular yet.
+pub(crate) fn unbound(certificate: &Certificate, tenant: TenantId) -> NewCertificate {
+    NewCertificate {
+        sha256: certificate.sha256(),
+        tenant,
+        serial_number: certificate.serial_hex(),
+        subject: certificate.subject().to_owned(),
+        der: certificate.der().to_vec(),
+        not_before: certificate.not_before(),
+        not_after: certificate.not_after(),
+        person: None,
+        attributes: Json::Object(serde_json::Map::new()),
+        bound_serial: None,
+        bound_udid: None,
+        renews: None,
     }
 }
 

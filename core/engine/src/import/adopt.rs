@@ -1,10 +1,10 @@
 //! The first visit of an imported device: the certificate that it comes with is bound to its enrollment, for good.
 
 use russet_protocol::EnrollmentKey;
-use russet_store::{Adopted, NewCertificate, StoreError};
-use serde_json::{Map, Value as Json};
+use russet_store::{Adopted, StoreError};
 
 use crate::error::IdentityError;
+use crate::scep::unbound;
 use crate::{DeviceError, DeviceIdentity, Engine, Request};
 
 impl Engine {
@@ -25,20 +25,7 @@ impl Engine {
             return Ok(false);
         };
         let certificate = &identity.certificate;
-        let new = NewCertificate {
-            sha256: certificate.sha256(),
-            tenant: request.tenant.id,
-            serial_number: certificate.serial_hex(),
-            subject: certificate.subject().to_owned(),
-            der: certificate.der().to_vec(),
-            not_before: certificate.not_before(),
-            not_after: certificate.not_after(),
-            person: None,
-            attributes: Json::Object(Map::new()),
-            bound_serial: None,
-            bound_udid: None,
-            renews: None,
-        };
+        let new = unbound(certificate, request.tenant.id);
         // A user speaks with the certificate of the device.
         let device = key.parent();
         let device = device.as_ref().unwrap_or(key).as_str();
