@@ -227,6 +227,10 @@ impl Scan<'_> {
         match leaf {
             Leaf::Key => {
                 let key = std::mem::take(&mut self.text);
+                // No name has one, and an unknown name is passed over: a damaged one must not look like one left out.
+                if key.contains(char::is_control) {
+                    return Err(malformed("a key with a control character", offset));
+                }
                 let is_new = match self.stack.last_mut() {
                     Some(Container::Dictionary { keys, .. }) => keys.insert(key),
                     Some(Container::Array) | None => true,

@@ -192,6 +192,11 @@ fn malformed_structure_is_named() {
         ("<dict><true/></dict>", "a value without a key"),
         ("<array><key>a</key></array>", "a key outside a dictionary"),
         ("<key>a</key>", "a key outside a dictionary"),
+        ("<dict><key>UDI\0</key><true/></dict>", "a key with a control character"),
+        (
+            "<dict><key>UDI&#7;D</key><true/></dict>",
+            "a key with a control character",
+        ),
         ("<dict/><dict/>", "a second root value"),
         ("<string>a<true/></string>", "an element inside a simple value"),
         ("<array>text</array>", "text between elements"),
