@@ -31,7 +31,22 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const FORGET: SignedDuration = SignedDuration::from_hours(24);
 
 /// How often a node says which observers it has, if they stay the same.
-pub(crate) const SAY_AGAIN: Duration = Duration::from_secs(60);
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// When something was said to the store: by a clock that goes on evenly, and by the one that the store is told, which may
+/// jump. What was said long ago by either is said again before anything is forgotten by it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SaidAt(Instant, Timestamp);
+
+impl SaidAt {
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self(Instant::now(), now)
+    }
+
+    pub(crate) fn is_recent(self, now: Timestamp) -> bool {
+        self.0.elapsed() < SAY_AGAIN && now.duration_since(self.1).unsigned_abs() < SAY_AGAIN
+    }
+}
 
 /// The soonest that the observers are looked at again because one has something to do that was not there before.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -190,7 +205,7 @@ struct View {
     observers: HashMap<Key, TenantRef>,
     looked: Option<Instant>,
     /// What was said of a tenant's observers, and when.
-    said: HashMap<TenantId, (Vec<String>, Instant)>,
+    said: HashMap<TenantId, (Vec<String>, SaidAt)>,
 }
 
 impl View {
@@ -216,6 +231,7 @@ impl View {
     async fn look(&mut self, engine: &Engine) -> Result<(), StoreError> {
         let now = Timestamp::now();
         self.observers.clear();
+        let mut anything = false;
         for tenant in engine.all_tenants().await? {
             let hooks = engine.inner.hooks.pin(&tenant.name);
             let plugins: Vec<_> = hooks.observers().map(|(plugin, _)| plugin.to_owned()).collect();
@@ -224,7 +240,7 @@ impl View {
                 .map(|plugin| ((tenant.id, plugin.clone()), tenant.clone()));
             self.observers.extend(keys);
             let said = self.said.get(&tenant.id);
-            if said.is_some_and(|(said, at)| *said == plugins && at.elapsed() < SAY_AGAIN) {
+            if said.is_some_and(|(said, at)| *said == plugins && at.is_recent(now)) {
                 continue;
             }
             if !plugins.is_empty() {
@@ -235,7 +251,11 @@ impl View {
                     .await?;
             }
             engine.inner.observing.cursors(tenant.id, plugins.clone());
-            self.said.insert(tenant.id, (plugins, Instant::now()));
+            self.said.insert(tenant.id, (plugins, SaidAt::new(now)));
+            anything = true;
+        }
+        // Only now: after a day's pause, no tenant's were seen lately but those that were just said.
+        if anything {
             let before = now.checked_sub(FORGET).unwrap_or(Timestamp::MIN);
             engine.inner.store.forget_observers(before).await?;
         }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::observers::{SAY_AGAIN, backoff, later, was_not_asked};
+use crate::observers::{SaidAt, backoff, later, was_not_asked};
 use crate::{Engine, TenantRef};
 
 /// How long the work of a plugin is kept that no node has any more.
@@ -85,7 +85,7 @@ impl ScheduleRunner {
     /// Says to the store what this node's plugins have to do, where that changed or was said long ago.
     async fn say(
         &self,
-        said: &mut HashMap<TenantId, (Said, Instant)>,
+        said: &mut HashMap<TenantId, (Said, SaidAt)>,
     ) -> Result<HashMap<TenantId, TenantRef>, StoreError> {
         let (store, hooks) = (&self.engine.inner.store, &self.engine.inner.hooks);
         let now = Timestamp::now();
@@ -100,7 +100,7 @@ impl ScheduleRunner {
             let what = (plugins, schedules);
             let same = said
                 .get(&tenant.id)
-                .is_some_and(|(said, at)| *said == what && at.elapsed() < SAY_AGAIN);
+                .is_some_and(|(said, at)| *said == what && at.is_recent(now));
             if same || (what.0.is_empty() && !said.contains_key(&tenant.id)) {
                 continue;
             }
@@ -113,7 +113,7 @@ impl ScheduleRunner {
             store
                 .schedules_seen(tenant.id, what.0.clone(), schedules.collect(), now)
                 .await?;
-            said.insert(tenant.id, (what, Instant::now()));
+            said.insert(tenant.id, (what, SaidAt::new(now)));
         }
         store
             .forget_schedules(now.checked_sub(FORGET).unwrap_or(Timestamp::MIN))

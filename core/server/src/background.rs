@@ -1,6 +1,6 @@
 //! What a server does beside answering: sending pushes, serving observers and scheduled work, making plans of
-//! declarations, chaining decisions, following other nodes' plugins, renewing its TLS certificate, and throwing away what is
-//! old.
+//! declarations, chaining decisions, following other nodes' plugins and the clock, renewing its TLS certificate, and
+//! throwing away what is old.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +34,9 @@ const PURGE_LEASE: SignedDuration = SignedDuration::from_mins(59);
 
 /// How often to look for push certificates that end soon.
 const REMIND: Duration = Duration::from_secs(60 * 60);
+
+/// How often to look whether the clock went back.
+const CLOCK: Duration = Duration::from_secs(2);
 
 /// How often decisions join their tenants' chains.
 const CHAIN: Duration = Duration::from_secs(2);
@@ -83,8 +86,12 @@ impl Background {
             let (engine, tls, asked) = (engine.clone(), tls.tls.clone(), Arc::default());
             move || follow_authorities(engine.clone(), tls.clone(), Arc::clone(&asked))
         }));
+        let tls = Arc::new(tokio::sync::Mutex::new(tls));
+        tasks.spawn(each(CLOCK, stop.clone(), {
+            let (store, tls) = (engine.store().clone(), Arc::clone(&tls));
+            move || follow_clock(store.clone(), Arc::clone(&tls))
+        }));
         tasks.spawn(each(TLS, stop.clone(), {
-            let tls = Arc::new(tokio::sync::Mutex::new(tls));
             move || {
                 let tls = Arc::clone(&tls);
                 async move { tls.lock().await.renew() }
@@ -183,6 +190,15 @@ async fn chain(store: Store, node: Uuid) {
     match joined {
         Ok(joined) => tracing::trace!(joined, "decisions joined their chains"),
         Err(error) => tracing::warn!(error = %error, "decisions could not join their chains; trying again"),
+    }
+}
+
+/// Has done what waits for a time that a wrong clock set. A certificate of that time is not valid yet.
+async fn follow_clock(store: Store, tls: Arc<tokio::sync::Mutex<TlsRenewal>>) {
+    match store.follow_clock(Timestamp::now()).await {
+        Ok(false) => {}
+        Ok(true) => tls.lock().await.renew(),
+        Err(error) => tracing::warn!(error = %error, "it could not be seen whether the clock went back; trying again"),
     }
 }
 

@@ -161,6 +161,7 @@ impl ServerBuilder {
                 "a plugin can not be loaded; its hooks fail until it is replaced"
             );
         }
+        end_leases(&store).await;
         let engine = Engine::open(store, host, settings, now).await?;
         let authority = engine.server_authority_pem();
         data_dir.write_private(&data_dir.ca_certificate(), authority.as_bytes())?;
@@ -217,6 +218,15 @@ impl ServerBuilder {
             data_dir,
             lock,
         })
+    }
+}
+
+/// Nothing waits for what the process before had in its hands. With a full disk it waits: the server starts all the same.
+async fn end_leases(store: &Store) {
+    match store.end_leases().await {
+        Ok(0) => {}
+        Ok(ended) => tracing::info!(ended, "what the server before had in its hands is done again"),
+        Err(error) => tracing::warn!(error = %error, "what the server before had in its hands waits for its time"),
     }
 }
 

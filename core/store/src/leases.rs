@@ -3,9 +3,17 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::clock;
 use crate::db::{ms, values};
 use crate::error::StoreError;
 use crate::store::Store;
+
+/// What a process that ended had in its hands.
+const LEFT_OVER: [&str; 3] = [
+    "UPDATE push_outbox SET lease_until = NULL, claim = NULL WHERE lease_until IS NOT NULL",
+    "UPDATE declaration_plan_requests SET lease_until = NULL, claim = NULL WHERE lease_until IS NOT NULL",
+    "UPDATE plugin_schedules SET lease_until = NULL, claim = NULL WHERE lease_until IS NOT NULL",
+];
 
 impl Store {
     /// Takes a lease, or prolongs the holder's own; whether the holder has it now.
@@ -29,6 +37,31 @@ impl Store {
                 })
             },
         )
+        .await
+    }
+
+    /// Ends what leases there are when a server begins to work on a database that only one server works on, as on SQLite:
+    /// whoever had them is gone, and nobody waits for their time. How many they were. On PostgreSQL other servers may be
+    /// at work, so leases stay there until their time is over.
+    ///
+    /// Not for a process that only looks, such as the command line.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn end_leases(&self) -> Result<u64, StoreError> {
+        if self.backend_name() != "sqlite" {
+            return Ok(0);
+        }
+        self.write((), |db, ()| {
+            Box::pin(async move {
+                let mut ended = 0;
+                for sql in LEFT_OVER {
+                    ended += db.exec(sql, values![]).await?;
+                }
+                let sql = "DELETE FROM leases WHERE name <> $1";
+                Ok(ended + db.exec(sql, values![clock::LATEST]).await?)
+            })
+        })
         .await
     }
 

@@ -21,6 +21,7 @@ mod backend;
 mod backup;
 mod certificates;
 mod challenges;
+mod clock;
 mod commands;
 mod comparisons;
 mod db;

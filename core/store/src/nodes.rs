@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock;
 use crate::db::{ms, values};
 use crate::error::StoreError;
 use crate::store::Store;
@@ -28,12 +29,14 @@ pub struct NodeRecord {
 }
 
 impl Store {
-    /// Notes that a node runs, and what. Nodes that have not reported for a day are forgotten.
+    /// Notes that a node runs, and what, and how late it is there. Nodes that have not reported for a day are forgotten.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn report_node(&self, node: NodeRecord) -> Result<(), StoreError> {
         let keys = self.keys_of_node(&node.id);
+        let seen_at = node.seen_at;
+        self.clock().heard(seen_at);
         self.write((node, keys), |db, (node, keys)| {
             Box::pin(async move {
                 let generations =
@@ -53,12 +56,15 @@ impl Store {
                     ],
                 )
                 .await?;
+                clock::note(db, ms(node.seen_at)).await?;
                 let forgotten = node.seen_at.checked_sub(FORGOTTEN_AFTER).map_or(i64::MIN, ms);
                 let sql = "DELETE FROM nodes WHERE seen_at < $1";
                 db.exec(sql, values![forgotten]).await.map(|_| ())
             })
         })
-        .await
+        .await?;
+        self.noted(ms(seen_at));
+        Ok(())
     }
 
     /// Takes a node off the list, as it does itself when it stops.

@@ -176,6 +176,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn observers_due(&self, now: Timestamp) -> Result<Vec<(TenantId, String)>, StoreError> {
+        self.clock().heard(now);
         let horizon = self.read().horizon().await?;
         let rows = self.read().all(DUE, values![ms(now), horizon]).await?;
         rows.iter()

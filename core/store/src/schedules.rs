@@ -207,6 +207,7 @@ impl Store {
         lease: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<ScheduleJob>, StoreError> {
+        self.clock().heard(now);
         let sql = "SELECT 1 FROM plugin_schedules WHERE parked_at IS NULL AND next_try_at <= $1 \
                    AND (lease_until IS NULL OR lease_until <= $1) LIMIT 1";
         if self.read().one(sql, values![ms(now)]).await?.is_none() {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::backend::connections::Connections;
 use crate::backend::lanes::{self, Lanes, Source};
 use crate::backend::{Body, postgres, sqlite};
+use crate::clock::Clock;
 use crate::commands::{Callers, QueueRules, RecentCounts, Settling};
 use crate::db::{Db, Sql, ms, values};
 use crate::error::{OpenError, StoreError};
@@ -101,6 +102,7 @@ struct Inner {
     counts: RecentCounts,
     /// Last-seen times that are not written yet, in milliseconds.
     touched: Mutex<HashMap<EnrollmentId, i64>>,
+    clock: Clock,
 }
 
 impl Store {
@@ -165,6 +167,7 @@ impl Store {
             signals,
             counts: RecentCounts::default(),
             touched: Mutex::new(HashMap::new()),
+            clock: Clock::new(),
         });
         tokio::spawn(flush_now_and_then(Arc::downgrade(&inner), config.touch_interval));
         if let Backend::Postgres { connections, .. } = &inner.backend {
@@ -290,6 +293,10 @@ impl Store {
 
     pub(crate) fn vault(&self) -> &Vault {
         &self.inner.vault
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     pub(crate) fn touched(&self) -> &Mutex<HashMap<EnrollmentId, i64>> {

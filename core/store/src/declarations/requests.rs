@@ -74,6 +74,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn plan_claim(&self, limit: u32, lease: Timestamp, now: Timestamp) -> Result<Vec<PlanJob>, StoreError> {
+        self.clock().heard(now);
         let due = self
             .read()
             .one(

@@ -18,6 +18,7 @@ const BATCH: usize = 10_000;
 impl Store {
     /// Remembers that an enrollment was heard of. Touches no database.
     pub fn touch(&self, id: EnrollmentId, now: Timestamp) {
+        self.clock().heard(now);
         let mut touched = self.touched().lock().unwrap_or_else(PoisonError::into_inner);
         let seen = touched.entry(id).or_insert(i64::MIN);
         *seen = ms(now).max(*seen);

@@ -73,7 +73,10 @@ impl Before {
         self.rounds = if self.again && !polled { self.rounds + 1 } else { 0 };
         self.pushed_at = Some(now);
         let (start, count) = match self.day_start {
-            Some(start) if now.duration_since(start) < DAY => (start, self.day_count + i64::from(self.again)),
+            // A day that begins in the future is from a clock that was ahead.
+            Some(start) if start <= now && now.duration_since(start) < DAY => {
+                (start, self.day_count + i64::from(self.again))
+            }
             _ => (now, i64::from(self.again)),
         };
         (self.day_start, self.day_count) = (Some(start), count);
@@ -165,7 +168,7 @@ macro_rules! offered_at {
          ELSE COALESCE(q.retry_at, 0) END"
     };
 }
-use offered_at;
+pub(crate) use offered_at;
 
 macro_rules! claimed {
     ($list:literal) => {
@@ -217,6 +220,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn push_claim(&self, limit: u32, lease: Timestamp, now: Timestamp) -> Result<Vec<PushJob>, StoreError> {
+        self.clock().heard(now);
         let due = self
             .read()
             .one(

@@ -100,6 +100,7 @@ impl Store {
         if pushes.is_empty() {
             return Ok(0);
         }
+        self.clock().heard(now);
         self.write((pushes, self.queue_rules(), now), |db, (pushes, rules, now)| {
             Box::pin(async move {
                 let mut claims: BTreeMap<Uuid, Vec<&(PushJob, PushOutcome)>> = BTreeMap::new();

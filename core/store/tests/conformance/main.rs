@@ -8,6 +8,7 @@ mod assignments;
 mod bench;
 mod callers;
 mod churn;
+mod clock;
 mod concurrency;
 mod decision_chain;
 mod declarations;
@@ -82,6 +83,7 @@ fn groups() -> [Behaviours; 6] {
             queue::behaviours(),
             callers::behaviours(),
             queue_rules::behaviours(),
+            clock::behaviours(),
             hold::behaviours(),
             history::behaviours(),
             push::behaviours(),
