@@ -7,8 +7,8 @@ use russet_protocol::checkin::{
 };
 use russet_protocol::{CheckIn, DeviceMessage, EnrollmentKey};
 use russet_store::{
-    AuthenticateWrite, Caller, DeviceFacts, EnrollmentId, EnrollmentLookup, EnrollmentState, QueueAsk, QueueView,
-    ResolvedCertificate, ResolvedEnrollment, TenantId, TokenTarget, TokenUpdateWrite, UserFacts,
+    AuthenticateWrite, Caller, DeviceFacts, EnrollmentId, EnrollmentLookup, EnrollmentRecord, EnrollmentState,
+    QueueAsk, QueueView, ResolvedCertificate, ResolvedEnrollment, TenantId, TokenTarget, TokenUpdateWrite, UserFacts,
 };
 
 use crate::error::{DeviceError, IdentityError, RETRY_AFTER};
@@ -80,13 +80,14 @@ impl Engine {
         }
     }
 
-    /// The record of an enrolling device's certificate, checked for tenant and revocation.
+    /// The record of an enrolling device's certificate, checked for tenant and revocation; and its enrollment, if it was
+    /// here before.
     async fn resolve(
         &self,
         request: &Request,
         identity: &DeviceIdentity,
         key: &EnrollmentKey,
-    ) -> Result<ResolvedCertificate, DeviceError> {
+    ) -> Result<(ResolvedCertificate, Option<EnrollmentRecord>), DeviceError> {
         let store = &self.inner.store;
         let (sha256, tenant) = (identity.sha256(), request.tenant.id);
         let mut resolved = store.resolve(&sha256, tenant, key.as_str()).await?;
@@ -95,7 +96,11 @@ impl Engine {
         }
         let certificate = resolved.certificate.ok_or(IdentityError::Unknown)?;
         of_tenant(request, certificate.tenant, certificate.revoked_at)?;
-        Ok(certificate)
+        let existing = match resolved.enrollment {
+            None => None,
+            Some(existing) => store.enrollment(tenant, EnrollmentLookup::Id(existing.id)).await?,
+        };
+        Ok((certificate, existing))
     }
 
     /// The enrollment behind a message that only an enrolled device or user may send. A certificate is good for the
@@ -167,9 +172,7 @@ impl Engine {
         message: Authenticate,
         now: Timestamp,
     ) -> Result<DeviceAnswer, DeviceError> {
-        let certificate = self.resolve(request, identity, &message.key).await?;
-        let lookup = EnrollmentLookup::Key(message.key.as_str());
-        let existing = self.inner.store.enrollment(request.tenant.id, lookup).await?;
+        let (certificate, existing) = self.resolve(request, identity, &message.key).await?;
         if let Some(owner) = certificate.enrollment
             && existing.as_ref().is_none_or(|existing| existing.id != owner)
         {

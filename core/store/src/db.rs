@@ -93,6 +93,11 @@ impl Db {
         }
     }
 
+    /// Whether several statements can be one text, with one set of values: PostgreSQL takes one at a time.
+    pub(crate) fn is_sqlite(&self) -> bool {
+        self.get_database_backend() == DbBackend::Sqlite
+    }
+
     pub(crate) fn request_push(&self) {
         self.ask(Signal::Push);
     }

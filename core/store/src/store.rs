@@ -15,6 +15,7 @@ use crate::backend::{Body, postgres, sqlite};
 use crate::clock::Clock;
 use crate::commands::{Callers, QueueRules, RecentCounts, Settling};
 use crate::db::{Db, Sql, ms, values};
+use crate::enrollments::Arriving;
 use crate::error::{OpenError, StoreError};
 use crate::ids::{EnrollmentId, TenantId};
 use crate::migration::migrate;
@@ -88,6 +89,7 @@ enum Backend {
     Postgres {
         connections: Arc<Connections>,
         settling: Lanes<Settling>,
+        arriving: Lanes<Arriving>,
     },
 }
 
@@ -146,9 +148,11 @@ impl Store {
                 migrate_postgres(&config).await?;
                 let source = Source::Postgres(connections.clone());
                 let settling = Lanes::start(&source, lanes::count());
+                let arriving = Lanes::start(&source, lanes::count());
                 let backend = Backend::Postgres {
                     connections: connections.clone(),
                     settling,
+                    arriving,
                 };
                 (backend, Db::shared(connections), source)
             }
@@ -189,7 +193,10 @@ impl Store {
         let flushed = self.flush_touched().await;
         match &self.inner.backend {
             Backend::Sqlite { writer } => writer.close().await,
-            Backend::Postgres { settling, .. } => settling.close().await,
+            Backend::Postgres { settling, arriving, .. } => {
+                settling.close().await;
+                arriving.close().await;
+            }
         }
         self.inner.callers.close().await;
         self.inner.reader.close_pool().await;
@@ -276,6 +283,14 @@ impl Store {
         match &self.inner.backend {
             Backend::Sqlite { .. } => None,
             Backend::Postgres { settling, .. } => Some(settling),
+        }
+    }
+
+    /// Where devices that enroll share statements; on SQLite they share the writer.
+    pub(crate) fn arriving(&self) -> Option<&Lanes<Arriving>> {
+        match &self.inner.backend {
+            Backend::Sqlite { .. } => None,
+            Backend::Postgres { arriving, .. } => Some(arriving),
         }
     }
 

@@ -1,8 +1,8 @@
 //! SQLite: one writer connection with group commit, and a pool of readers beside it.
 //!
 //! A commit that survives a power cut costs a sync of the disk, which takes longer than the statements. So the writer
-//! task runs the jobs that wait in one transaction, each inside a savepoint of its own (a job that fails takes only
-//! itself back), commits once, and only then answers them all.
+//! task runs the jobs that wait in one transaction, commits once, and only then answers them all. A job that fails takes
+//! only itself back.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,6 +24,10 @@ use crate::signals::{Asked, Signals};
 
 /// The most jobs that share one commit.
 const GROUP: usize = 256;
+
+/// How many pages of the log are written to the tables together: 16 MiB. A page that changed many times meanwhile is written
+/// there once, and what changes with each device (the indexes) is few pages.
+const CHECKPOINT: &str = "4000";
 
 /// How many jobs may wait before callers do.
 const QUEUE: usize = 4096;
@@ -61,7 +65,9 @@ pub(crate) async fn connect(
             } else {
                 // For a new file only; an older one keeps its size and fills it again. Setting it writes, also when it is
                 // set already: not for readers.
-                options.auto_vacuum(SqliteAutoVacuum::Incremental)
+                options
+                    .auto_vacuum(SqliteAutoVacuum::Incremental)
+                    .pragma("wal_autocheckpoint", CHECKPOINT)
             }
         });
     Ok(Database::connect(options).await?)
@@ -71,7 +77,7 @@ pub(crate) async fn connect(
 trait Job: Send {
     /// Nobody waits for the answer any more.
     fn abandoned(&self) -> bool;
-    /// Runs inside the savepoint; `false` takes the savepoint back.
+    /// Runs inside the transaction; with `false`, what it did is taken back. It may run a second time after that.
     fn run<'a>(&'a mut self, db: &'a Db) -> BoxFuture<'a, bool>;
     /// Answers the caller, after the commit or its failure.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
@@ -96,7 +102,7 @@ where
 
     fn run<'a>(&'a mut self, db: &'a Db) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            // A bug in one operation must not end the only writer: the job's savepoint goes back, its neighbours stay.
+            // A bug in one operation must not end the only writer: what the job did goes back, its neighbours stay.
             let body = AssertUnwindSafe(async { (self.body)(db, &self.input).await });
             let result = body.catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!("store.write panicked; nothing of it was kept");
@@ -222,26 +228,31 @@ async fn renew(connection: &DatabaseConnection) {
 }
 
 /// Runs the jobs in one transaction. An error means that nothing of any of them was kept.
+///
+/// A savepoint costs as much as a statement of the job, and few jobs fail: so they run without, and all of them once more,
+/// each in a savepoint of its own, when one of them does.
 async fn commit(
     connection: &DatabaseConnection,
     group: &mut [Box<dyn Job>],
     signals: &Arc<Signals>,
     asked: &Asked,
 ) -> Result<(), StoreError> {
-    let immediate = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..Default::default()
-    };
-    let tx = connection.begin_with_options(immediate).await?;
-    if let [job] = group {
-        // Alone, the transaction itself is the savepoint.
-        let db = Db::tx(tx, signals.clone());
-        let keep = job.run(&db).await;
-        if keep {
-            asked.merge(db.asked());
+    let db = Db::tx(begin(connection).await?, signals.clone());
+    let mut keep = true;
+    for job in &mut *group {
+        keep = job.run(&db).await;
+        if !keep {
+            break;
         }
-        return finish(db, keep).await;
     }
+    if keep {
+        asked.merge(db.asked());
+    }
+    finish(db, keep).await?;
+    if keep || group.len() == 1 {
+        return Ok(());
+    }
+    let tx = begin(connection).await?;
     for job in group {
         let db = Db::tx(tx.begin().await?, signals.clone());
         let keep = job.run(&db).await;
@@ -251,6 +262,14 @@ async fn commit(
         finish(db, keep).await?;
     }
     Ok(tx.commit().await?)
+}
+
+async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, StoreError> {
+    let immediate = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..Default::default()
+    };
+    Ok(connection.begin_with_options(immediate).await?)
 }
 
 async fn finish(db: Db, keep: bool) -> Result<(), StoreError> {

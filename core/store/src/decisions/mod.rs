@@ -87,10 +87,59 @@ impl Store {
     }
 }
 
-const INSERT: &str = "INSERT INTO decisions (tenant_id, enrollment_id, hook, plugin, revision, subject, verdict, reason, \
-     fault, failure_rule, duration_us, created_at, effects, input_sha256, journal_sha256, verdict_sha256, host_calls, \
-     cpu_ticks, memory_bytes, sealed, sealed_as) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)";
+macro_rules! columns {
+    () => {
+        "tenant_id, enrollment_id, hook, plugin, revision, subject, verdict, reason, fault, failure_rule, duration_us, \
+         created_at, effects, input_sha256, journal_sha256, verdict_sha256, host_calls, cpu_ticks, memory_bytes, sealed, \
+         sealed_as"
+    };
+}
+
+/// The columns of a record, in the order of [`row_values`].
+pub(crate) const COLUMNS: &str = columns!();
+
+/// How many they are.
+pub(crate) const COLUMN_COUNT: usize = 21;
+
+const INSERT: &str = concat!(
+    "INSERT INTO decisions (",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
+);
+
+/// The values of a record; `effects` is what became of those that the decision wanted.
+pub(crate) fn row_values(
+    tenant: TenantId,
+    about: Option<EnrollmentId>,
+    decision: &NewDecision,
+    effects: String,
+    now: Timestamp,
+) -> Vec<sea_orm::Value> {
+    let digest = |digest: Option<Sha256>| digest.map(|digest| digest.to_vec());
+    values![
+        tenant,
+        about.map(|id| id.0),
+        decision.hook.clone(),
+        decision.plugin.clone(),
+        decision.revision.clone(),
+        words(&decision.subject),
+        decision.verdict.clone(),
+        decision.reason.as_deref().map(words),
+        decision.fault.as_deref().map(words),
+        decision.failure_rule.clone(),
+        decision.duration_us,
+        ms(now),
+        effects,
+        digest(decision.input_sha256),
+        digest(decision.journal_sha256),
+        digest(decision.verdict_sha256),
+        i64::from(decision.host_calls),
+        i64::from(decision.cpu_ticks),
+        i64::try_from(decision.memory_bytes).unwrap_or(i64::MAX),
+        decision.call.as_ref().map(|call| call.sealed.clone()),
+        decision.call.as_ref().map(|call| call.name),
+    ]
+}
 
 /// Inserts decisions into the transaction that follows from them, and applies their effects in it.
 pub(crate) async fn record(
@@ -111,34 +160,8 @@ pub(crate) async fn record(
         db.set_depth(decision.depth);
         let effects = effects::apply(db, cause, &decision.effects).await?;
         db.set_depth(0);
-        let digest = |digest: Option<Sha256>| digest.map(|digest| digest.to_vec());
-        db.exec(
-            INSERT,
-            values![
-                tenant,
-                about.map(|id| id.0),
-                decision.hook.clone(),
-                decision.plugin.clone(),
-                decision.revision.clone(),
-                words(&decision.subject),
-                decision.verdict.clone(),
-                decision.reason.as_deref().map(words),
-                decision.fault.as_deref().map(words),
-                decision.failure_rule.clone(),
-                decision.duration_us,
-                ms(now),
-                effects.to_string(),
-                digest(decision.input_sha256),
-                digest(decision.journal_sha256),
-                digest(decision.verdict_sha256),
-                i64::from(decision.host_calls),
-                i64::from(decision.cpu_ticks),
-                i64::try_from(decision.memory_bytes).unwrap_or(i64::MAX),
-                decision.call.as_ref().map(|call| call.sealed.clone()),
-                decision.call.as_ref().map(|call| call.name),
-            ],
-        )
-        .await?;
+        db.exec(INSERT, row_values(tenant, about, decision, effects.to_string(), now))
+            .await?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Enrollments: one row per channel of a device, from Authenticate to CheckOut.
 
+mod arrivals;
+mod at_once;
 mod inventory;
 mod read;
 mod resolve;
@@ -14,6 +16,7 @@ use crate::commands::NewCommand;
 use crate::decisions::NewDecision;
 use crate::ids::{EnrollmentId, Sha256, TenantId, words};
 
+pub(crate) use arrivals::Arriving;
 pub use read::{EnrollmentFilter, EnrollmentLookup};
 pub use resolve::{Resolved, ResolvedCertificate, ResolvedEnrollment};
 

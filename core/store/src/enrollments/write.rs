@@ -1,12 +1,16 @@
 //! Authenticate, TokenUpdate, CheckOut: each one transaction.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
-use super::{AuthenticateWrite, DeviceFacts, EnrollmentState, TokenTarget, TokenUpdateWrite, TokenUpdated};
+use super::arrivals::{Arrival, is_plain, plain_token};
+use super::at_once::{self, Before, enroll_values, facts, insert_enrollment, update_token};
+use super::{AuthenticateWrite, TokenTarget, TokenUpdateWrite, TokenUpdated};
 use crate::certificates::bind;
 use crate::commands::{cancel_open, enqueue};
-use crate::db::{Db, Sql, ms, values};
+use crate::db::{Db, ms, values};
 use crate::decisions::record;
 use crate::declarations::{self, request_first_plan, request_plan};
 use crate::error::StoreError;
@@ -24,6 +28,13 @@ impl Store {
     /// [`StoreError::CertificateBound`] when the certificate belongs to another enrollment; for a renewal
     /// [`StoreError::NotFound`] or [`StoreError::Removed`] when there is nothing to renew.
     pub async fn authenticate(&self, write: AuthenticateWrite, now: Timestamp) -> Result<EnrollmentId, StoreError> {
+        let write = Arc::new(write);
+        if is_plain(&write) && self.signals().wanted(write.tenant, AUTHENTICATED).is_none() {
+            let arrived = self.arrive(Arrival::Authenticate(Arc::clone(&write), now)).await?;
+            if let Some(arrived) = arrived {
+                return Ok(arrived.id);
+            }
+        }
         self.write((write, now), |db, (write, now)| Box::pin(authenticate(db, write, *now)))
             .await
     }
@@ -37,6 +48,16 @@ impl Store {
         for commands in [&mut write.commands_at_first, &mut write.commands] {
             let sealed = commands.drain(..).map(|command| self.seal_command(command));
             *commands = sealed.collect::<Result<_, _>>()?;
+        }
+        let write = Arc::new(write);
+        let told = [ENROLLED, TOKEN_UPDATED];
+        if let Some(id) = plain_token(&write)
+            && !told.iter().any(|kind| self.signals().wanted_anywhere(kind))
+        {
+            let arrived = self.arrive(Arrival::Token(id, Arc::clone(&write), now)).await?;
+            if let Some(arrived) = arrived {
+                return Ok(arrived);
+            }
         }
         self.write((write, now), |db, (write, now)| Box::pin(token_update(db, write, *now)))
             .await
@@ -106,20 +127,26 @@ impl Store {
     }
 }
 
+/// The events of these messages.
+const AUTHENTICATED: &str = "enrollment.authenticated";
+const ENROLLED: &str = "enrollment.enrolled";
+const TOKEN_UPDATED: &str = "enrollment.token-updated";
+
 async fn authenticate(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Result<EnrollmentId, StoreError> {
+    let told = db.wanted(write.tenant, AUTHENTICATED).is_some();
+    if db.is_sqlite()
+        && is_plain(write)
+        && !told
+        && let Some(id) = at_once::enroll(db, write, now).await.map_err(bound_already)?
+    {
+        return Ok(id);
+    }
     let enrolled = if write.renewal {
         renew(db, write).await.map(|id| (id, false))
     } else {
         enroll(db, write, now).await
     };
-    // The one index besides the key that can refuse is the one of bound certificates.
-    let (id, fresh) = enrolled.map_err(|error| {
-        if error.is_duplicate() {
-            StoreError::CertificateBound
-        } else {
-            error
-        }
-    })?;
+    let (id, fresh) = enrolled.map_err(bound_already)?;
     bind(db, &write.certificate_sha256, id).await?;
     if write.renewal {
         // What a device says of itself may have changed.
@@ -129,32 +156,26 @@ async fn authenticate(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Res
         remove(db, "parent_id = $2", id, now).await?;
     }
     let detail = || json!({ "renewal": write.renewal, "topic": write.topic, "channel": write.channel.as_str() });
-    events::tell(db, write.tenant, Some(id), "enrollment.authenticated", detail, now).await?;
+    events::tell(db, write.tenant, Some(id), AUTHENTICATED, detail, now).await?;
     record(db, write.tenant, Some(id), &write.decisions, now).await?;
     Ok(id)
 }
 
-/// The columns and values of an enrollment that begins.
-const ENROLL: &str = "INSERT INTO enrollments (tenant_id, enrollment_key, channel, person, attributes, certificate_sha256, \
-     push_topic, created_at, last_seen_at, state, awaiting_configuration, udid, serial_number, model, model_name, \
-     product_name, os_version, build_version, device_name, imei, meid) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 'pending', FALSE, \
-     $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
-     ON CONFLICT (tenant_id, enrollment_key) ";
+/// The one index besides the key that can refuse an enrollment is the one of bound certificates.
+fn bound_already(error: StoreError) -> StoreError {
+    if error.is_duplicate() {
+        StoreError::CertificateBound
+    } else {
+        error
+    }
+}
+
+/// An enrollment that begins.
+const ENROLL: &str = insert_enrollment!();
 
 /// The enrollment, and whether nothing of it was there before.
 async fn enroll(db: &Db, write: &AuthenticateWrite, now: Timestamp) -> Result<(EnrollmentId, bool), StoreError> {
-    let mut values = values![
-        write.tenant,
-        write.key.clone(),
-        write.channel.as_str(),
-        write.person.as_ref().map(Json::to_string),
-        write.attributes.to_string(),
-        write.certificate_sha256.to_vec(),
-        write.topic.clone(),
-        ms(now),
-    ];
-    values.extend(facts(&write.facts));
+    let values = enroll_values(write, now);
     // Most devices were never here, and have nothing to be cleared.
     let fresh = db
         .one(format!("{ENROLL} DO NOTHING RETURNING id"), values.clone())
@@ -214,24 +235,6 @@ async fn renew(db: &Db, write: &AuthenticateWrite) -> Result<EnrollmentId, Store
     })
 }
 
-/// The row, locked against a concurrent CheckOut where there can be one.
-const LOCK: Sql = Sql::per(
-    "SELECT tenant_id, state FROM enrollments WHERE id = $1",
-    "SELECT tenant_id, state FROM enrollments WHERE id = $1 FOR UPDATE",
-);
-
-async fn lock(db: &Db, id: EnrollmentId) -> Result<(TenantId, EnrollmentState), StoreError> {
-    let row = db
-        .one(LOCK, values![id])
-        .await?
-        .ok_or(StoreError::NotFound("enrollment"))?;
-    let state = row.word(1, EnrollmentState::from_word, "enrollment state")?;
-    if state == EnrollmentState::Removed {
-        return Err(StoreError::Removed);
-    }
-    Ok((TenantId(row.get(0)?), state))
-}
-
 async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Result<TokenUpdated, StoreError> {
     let id = match &write.target {
         TokenTarget::Enrollment(id) => *id,
@@ -241,7 +244,7 @@ async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Resu
             channel,
             user,
         } => {
-            let (tenant, _) = lock(db, *parent).await?;
+            let (tenant, _) = at_once::lock(db, *parent).await?;
             // A user who was removed with the device's last enrollment, and is back, enrolls anew.
             db.row(
                 "INSERT INTO enrollments (tenant_id, enrollment_key, channel, parent_id, user_id, user_short_name, \
@@ -272,64 +275,34 @@ async fn token_update(db: &Db, write: &TokenUpdateWrite, now: Timestamp) -> Resu
             .map(EnrollmentId)?
         }
     };
-    let (tenant, before) = lock(db, id).await?;
     // A user's channel goes by its device's.
     let certificate = match write.target {
         TokenTarget::Enrollment(_) => write.certificate_sha256,
         TokenTarget::User { .. } => None,
     };
-    let values = values![
-        id,
-        write.topic.clone(),
-        write.token.clone(),
-        write.magic.clone(),
-        write.awaiting_configuration,
-        ms(now),
-        certificate.map(|sha256| sha256.to_vec()),
-    ];
-    db.exec(
-        "UPDATE enrollments SET state = 'active', push_topic = $2, push_token = $3, push_magic = $4, \
-         token_parked_at = NULL, awaiting_configuration = $5, token_updated_at = $6, last_seen_at = $6, \
-         enrolled_at = COALESCE(enrolled_at, $6), certificate_sha256 = CASE WHEN state = 'pending' \
-         AND certificate_sha256 IS NOT NULL THEN COALESCE($7, certificate_sha256) ELSE certificate_sha256 END WHERE id = $1",
-        values,
-    )
-    .await?;
-    let first = before == EnrollmentState::Pending;
-    if first {
+    let Before {
+        tenant,
+        first,
+        waits,
+        plans,
+    } = update_token(db, id, write, certificate, now).await?;
+    if first && plans {
         request_first_plan(db, id, now).await?;
     }
     let detail = || json!({ "topic": write.topic, "awaiting_configuration": write.awaiting_configuration });
     if first {
-        events::tell(db, tenant, Some(id), "enrollment.enrolled", detail, now).await?;
+        events::tell(db, tenant, Some(id), ENROLLED, detail, now).await?;
     }
-    events::tell(db, tenant, Some(id), "enrollment.token-updated", detail, now).await?;
+    events::tell(db, tenant, Some(id), TOKEN_UPDATED, detail, now).await?;
     let greeting = write.commands_at_first.iter().filter(|_| first);
     for command in greeting.chain(&write.commands) {
         enqueue(db, command, &[id], now).await?;
     }
     // What was queued while the token was missing or parked had nobody to wake.
-    let sql = "SELECT 1 FROM queue_entries WHERE enrollment_id = $1 AND finished_at IS NULL LIMIT 1";
-    if db.one(sql, values![id]).await?.is_some() {
+    if waits {
         push::request(db, &[id], now).await?;
     }
     Ok(TokenUpdated { id, first })
-}
-
-fn facts(facts: &DeviceFacts) -> [sea_orm::Value; 10] {
-    [
-        facts.udid.clone(),
-        facts.serial_number.clone(),
-        facts.model.clone(),
-        facts.model_name.clone(),
-        facts.product_name.clone(),
-        facts.os_version.clone(),
-        facts.build_version.clone(),
-        facts.device_name.clone(),
-        facts.imei.clone(),
-        facts.meid.clone(),
-    ]
-    .map(Into::into)
 }
 
 /// Takes away what an enrollment, and the user channels under it, may not carry over into the next.

@@ -23,6 +23,7 @@ behaviours![
     a_report_that_comes_twice_at_once_is_recorded_once,
     a_challenge_at_once_is_good_once,
     a_certificate_at_once_binds_once,
+    devices_at_once_enroll_each_for_itself,
     servers_at_once_agree_on_a_secret,
     dispatchers_at_once_share_the_pushes,
     a_user_at_once_is_made_once,
@@ -218,6 +219,70 @@ async fn a_certificate_at_once_binds_once(bench: Bench) {
         .filter(|outcome| matches!(outcome, Err(StoreError::CertificateBound)))
         .count();
     assert_eq!(refused, 19);
+}
+
+async fn devices_at_once_enroll_each_for_itself(bench: Bench) {
+    let store = &bench.store;
+    let mut writes = Vec::new();
+    for number in 0..40 {
+        let mut write = bench.authenticate_write(&format!("U{number}")).await;
+        write.decisions = vec![bench.decision("allow"), bench.decision("allow")];
+        write.decisions[0].subject = write.key.clone();
+        writes.push(write);
+    }
+    // Each second one comes twice, as from a device that did not wait for the answer.
+    let again = writes.iter().step_by(2).cloned().collect::<Vec<_>>();
+    writes.extend(again);
+    let enrolled = at_once(writes.len() as u64, |number| {
+        let store = bench.store.clone();
+        let write = writes[usize::try_from(number).unwrap()].clone();
+        async move { (write.key.clone(), store.authenticate(write, at(0)).await.unwrap()) }
+    });
+    let enrolled: HashSet<(String, EnrollmentId)> = enrolled.await.into_iter().collect();
+    assert_eq!(enrolled.len(), 40, "one enrollment each: {enrolled:?}");
+    let pending = "enrollments e JOIN certificates c ON c.enrollment_id = e.id \
+                   WHERE e.state = 'pending' AND c.sha256 = e.certificate_sha256";
+    assert_eq!(bench.count(pending).await, 40);
+    assert_eq!(bench.count("decisions").await, 2 * 60);
+    let mixed_up = "decisions d JOIN enrollments e ON e.id = d.enrollment_id \
+                    WHERE d.subject NOT IN ('SERIAL', e.enrollment_key)";
+    assert_eq!(bench.count(mixed_up).await, 0);
+    bench.chained().await;
+    let report = store.verify_decisions(bench.tenant, None).await.unwrap();
+    assert_eq!((report.verified, report.broken), (120, None));
+
+    // For some there is something to fetch once they can be woken.
+    let mut waited_for = HashSet::new();
+    for (_, id) in enrolled.iter().take(7) {
+        bench.queued(*id, "DeviceInformation").await;
+        waited_for.insert(*id);
+    }
+    assert_eq!(bench.count("push_outbox").await, 0, "nobody can be woken yet");
+    let ids: Vec<EnrollmentId> = enrolled.iter().map(|(_, id)| *id).collect();
+    let first = at_once(80, |number| {
+        let store = bench.store.clone();
+        let id = ids[usize::try_from(number % 40).unwrap()];
+        let token = bench.token(TokenTarget::Enrollment(id));
+        async move { store.token_update(token, at(3)).await.unwrap() }
+    })
+    .await;
+    let first: Vec<EnrollmentId> = first
+        .into_iter()
+        .filter(|updated| updated.first)
+        .map(|of| of.id)
+        .collect();
+    assert_eq!(first.iter().collect::<HashSet<_>>().len(), 40);
+    assert_eq!(first.len(), 40, "each becomes active once");
+    assert_eq!(
+        bench
+            .count("enrollments WHERE state = 'active' AND enrolled_at > 0")
+            .await,
+        40
+    );
+    assert_eq!(bench.count("push_outbox").await, 7);
+    let woken = store.push_claim(40, at(60), at(5)).await.unwrap();
+    let woken: HashSet<EnrollmentId> = woken.into_iter().map(|job| job.enrollment).collect();
+    assert_eq!(woken, waited_for);
 }
 
 async fn servers_at_once_agree_on_a_secret(bench: Bench) {
