@@ -227,8 +227,8 @@ impl Scan<'_> {
         match leaf {
             Leaf::Key => {
                 let key = std::mem::take(&mut self.text);
-                // No name has one, and an unknown name is passed over: a damaged one must not look like one left out.
-                if key.contains(char::is_control) {
+                // XML has none, and an unknown name is passed over: a damaged one must not look like one left out.
+                if key.contains(|c| matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f')) {
                     return Err(malformed("a key with a control character", offset));
                 }
                 let is_new = match self.stack.last_mut() {
