@@ -29,6 +29,13 @@ pub fn statements() -> u64 {
     STATEMENTS.load(Ordering::Relaxed)
 }
 
+/// The statements that are about queue entries by their ids: each has to find an entry in the index of ids, whatever
+/// PostgreSQL knows of the table.
+#[must_use]
+pub fn statements_by_entry() -> &'static [&'static str] {
+    &crate::commands::BY_ENTRY
+}
+
 /// Set to `1` to leave the tests on PostgreSQL out.
 pub const SKIP_VARIABLE: &str = "RUSSET_TEST_SKIP_POSTGRES";
 

@@ -7,17 +7,18 @@
 //! What the lanes deliberately do not know: what is asked. See [`Bundle`].
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex as Lock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use sea_orm::sqlx::pool::PoolConnection;
 use sea_orm::sqlx::postgres::PgConnection;
 use sea_orm::sqlx::{Connection, Error, Executor, Sqlite, SqlitePool};
 use sea_orm::{DbErr, RuntimeErr};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::BoxFuture;
 use super::connections::{Connections, LIFETIME, TEST_AFTER, silent};
@@ -45,6 +46,10 @@ pub(crate) trait Bundle: Send + Sync + 'static {
     type Question: Send + Sync + 'static;
     /// Its answer.
     type Answer: Send + 'static;
+
+    /// How long questions wait for a statement that is on its way, so that those which come meanwhile go with them. As long
+    /// as a commit takes on a disk: with several at once each writes the log for itself.
+    const PATIENCE: Duration = Duration::from_millis(5);
 
     /// Asks all; the answers are in the order of the questions. It may run again when a connection was lost.
     fn ask<'a>(
@@ -143,8 +148,13 @@ impl<B: Bundle> Lanes<B> {
     pub(crate) fn start(source: &Source, count: usize) -> Self {
         let (questions, waiting) = mpsc::channel(QUEUE);
         let waiting = Arc::new(Mutex::new(waiting));
+        let turn = match source {
+            Source::Postgres(_) => Some(Arc::new(Semaphore::new(1))),
+            // Its statements are the work of this process, which both processors can do at once.
+            Source::Sqlite(_) => None,
+        };
         let tasks = (0..count)
-            .map(|_| tokio::spawn(run::<B>(source.clone(), waiting.clone())))
+            .map(|_| tokio::spawn(run::<B>(source.clone(), waiting.clone(), turn.clone())))
             .collect();
         Self {
             questions: Lock::new(Some(questions)),
@@ -185,12 +195,49 @@ struct Kept {
     used: Instant,
 }
 
-async fn run<B: Bundle>(source: Source, waiting: Arc<Mutex<mpsc::Receiver<Waiting<B>>>>) {
+/// Gathers what comes until no other lane asks, the statement is full, or patience ends; the turn to ask, if it came.
+async fn gather<B: Bundle>(
+    waiting: &mut mpsc::Receiver<Waiting<B>>,
+    group: &mut Vec<Waiting<B>>,
+    turn: &Arc<Semaphore>,
+) -> Option<OwnedSemaphorePermit> {
+    let (mut held, mut is_open) = (None, true);
+    {
+        let mut comes = pin!(Arc::clone(turn).acquire_owned());
+        let mut patience = pin!(sleep(B::PATIENCE));
+        while held.is_none() && group.len() < MOST {
+            tokio::select! {
+                biased;
+                got = &mut comes => held = got.ok(),
+                () = &mut patience => break,
+                more = waiting.recv(), if is_open => match more {
+                    Some(more) => group.push(more),
+                    None => is_open = false,
+                },
+            }
+        }
+    }
+    while group.len() < MOST
+        && let Ok(more) = waiting.try_recv()
+    {
+        group.push(more);
+    }
+    held
+}
+
+async fn run<B: Bundle>(source: Source, waiting: Arc<Mutex<mpsc::Receiver<Waiting<B>>>>, turn: Option<Arc<Semaphore>>) {
     let mut kept = None;
     let mut group = Vec::with_capacity(MOST);
     loop {
-        if waiting.lock().await.recv_many(&mut group, MOST).await == 0 {
-            return;
+        let mut held = None;
+        {
+            let mut waiting = waiting.lock().await;
+            if waiting.recv_many(&mut group, MOST).await == 0 {
+                return;
+            }
+            if let Some(turn) = &turn {
+                held = gather(&mut waiting, &mut group, turn).await;
+            }
         }
         group.retain(|waiting| !waiting.reply.is_closed());
         let (questions, replies): (Vec<_>, Vec<_>) =
@@ -198,7 +245,9 @@ async fn run<B: Bundle>(source: Source, waiting: Arc<Mutex<mpsc::Receiver<Waitin
         if questions.is_empty() {
             continue;
         }
-        match attempt::<B>(&source, &mut kept, &questions).await {
+        let answered = attempt::<B>(&source, &mut kept, &questions).await;
+        drop(held);
+        match answered {
             Ok(answers) => {
                 for (reply, answer) in replies.into_iter().zip(answers) {
                     // Who went away meanwhile does not want it.

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Approval, Hold};
+use super::{Approval, Hold, open_entry};
 use crate::db::{Db, ms, values, words};
 use crate::decisions::{NewDecision, record as record_decisions};
 use crate::error::StoreError;
@@ -40,6 +40,13 @@ async fn decide(db: &Db, decided: &Decided) -> Result<i64, StoreError> {
         .await?;
     row.ok_or(StoreError::NotFound("held command"))?.get(0)
 }
+
+pub(super) const HOLD: &str = concat!(
+    "UPDATE queue_entries SET state = 'held', defer_reason = $2, retry_at = NULL, unanswered = 0, stuck_at = NULL \
+     WHERE id = $1 AND ",
+    open_entry!(),
+    " RETURNING command_id"
+);
 
 impl Store {
     /// The command as a property list, or what it is made from at delivery; empty if the stored one was changed outside the
@@ -92,7 +99,10 @@ impl Store {
                         values![command],
                     )
                     .await?;
-                push::request_for_command(db, command, released, decided.at).await?;
+                let first = "SELECT MIN(not_before) FROM queue_entries WHERE command_id = $1 AND state = 'pending'";
+                let first = db.row(first, values![command]).await?.time_opt(0)?;
+                let first = first.unwrap_or(decided.at);
+                push::request_for_command(db, command, released, first, decided.at).await?;
                 record_decisions(db, decided.tenant, None, decisions, decided.at).await?;
                 Ok(released)
             })
@@ -155,13 +165,7 @@ impl Store {
             (tenant, entry, hold, decisions, now),
             |db, (tenant, entry, hold, decisions, now)| {
                 Box::pin(async move {
-                    let row = db
-                        .one(
-                            "UPDATE queue_entries SET state = 'held', defer_reason = $2, retry_at = NULL, unanswered = 0, \
-                             stuck_at = NULL WHERE id = $1 AND finished_at IS NULL RETURNING command_id",
-                            values![*entry, words(&hold.message)],
-                        )
-                        .await?;
+                    let row = db.one(HOLD, values![*entry, words(&hold.message)]).await?;
                     record_decisions(db, *tenant, None, decisions, *now).await?;
                     let Some(row) = row else { return Ok(false) };
                     db.exec(

@@ -1,6 +1,8 @@
 //! The question of every message of a device: whose certificate is it, which enrollment does it name, and what does the
 //! queue have for it? One statement for all devices that ask at the same moment, which writes nothing.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use russet_protocol::Channel;
 use sea_orm::QueryResult;
@@ -132,6 +134,9 @@ const ON_SQLITE: &str = concat!(
 impl Bundle for Callers {
     type Question = Question;
     type Answer = Row;
+
+    /// It commits nothing.
+    const PATIENCE: Duration = Duration::from_millis(1);
 
     fn ask<'a>(lane: &'a mut Lane, questions: &'a [Question]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
         Box::pin(async move {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::open_entry;
 use crate::db::{ms, values};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, TenantId};
@@ -45,12 +46,19 @@ impl Store {
                         )
                         .await?;
                     }
-                    db.exec(
-                        "UPDATE queue_entries SET state = 'cancelled', finished_at = $1 WHERE command_id = $2 \
-                         AND finished_at IS NULL AND ($3 IS NULL OR enrollment_id = $3)",
-                        values![ms(*now), command, enrollment.map(|id| id.0)],
-                    )
-                    .await
+                    let Some(enrollment) = enrollment else {
+                        let sql = concat!(
+                            "UPDATE queue_entries SET state = 'cancelled', finished_at = $1 WHERE command_id = $2 AND ",
+                            open_entry!()
+                        );
+                        return db.exec(sql, values![ms(*now), command]).await;
+                    };
+                    let sql = concat!(
+                        "UPDATE queue_entries SET state = 'cancelled', finished_at = $1 \
+                         WHERE command_id = $2 AND enrollment_id = $3 AND ",
+                        open_entry!()
+                    );
+                    db.exec(sql, values![ms(*now), command, *enrollment]).await
                 })
             },
         )

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::caller::QueueView;
 use super::settle::{Settle, Taking};
-use super::{CommandOrigin, Delivery, QueueRules};
+use super::{CommandOrigin, Delivery, QueueRules, open_entry};
 use crate::db::{Db, Row, ms, values, words};
 use crate::decisions::{NewDecision, record as record_decisions};
 use crate::error::StoreError;
@@ -54,9 +54,23 @@ const LOST: &str = chosen!("o.state = 'sent' AND o.sent_at < $2 ORDER BY o.sent_
 
 /// Takes an entry, unless somebody took, answered, held or cancelled it since it was read: the attempts count as its
 /// version.
-const CLAIM: &str = "UPDATE queue_entries SET state = $4, attempts = attempts + 1, unanswered = unanswered + 1, \
-     sent_at = $2, retry_at = $5, stuck_at = CASE WHEN $4 = 'stuck' THEN COALESCE(stuck_at, $2) END \
-     WHERE id = $1 AND attempts = $3 AND finished_at IS NULL AND state <> 'held'";
+pub(super) const CLAIM: &str = concat!(
+    "UPDATE queue_entries SET state = $4, attempts = attempts + 1, unanswered = unanswered + 1, sent_at = $2, retry_at = $5, \
+     stuck_at = CASE WHEN $4 = 'stuck' THEN COALESCE(stuck_at, $2) END WHERE id = $1 AND attempts = $3 AND state <> 'held' AND ",
+    open_entry!()
+);
+
+pub(super) const DEFER: &str = concat!(
+    "UPDATE queue_entries SET state = 'pending', not_before = $2, defer_reason = $3, unanswered = 0, retry_at = NULL, \
+     stuck_at = NULL WHERE id = $1 AND ",
+    open_entry!(),
+    " RETURNING enrollment_id"
+);
+
+pub(super) const DENY: &str = concat!(
+    "UPDATE queue_entries SET state = 'cancelled', finished_at = $2, defer_reason = $3 WHERE id = $1 AND ",
+    open_entry!()
+);
 
 const EXPIRE: &str = "UPDATE queue_entries SET state = 'expired', finished_at = $2 \
      WHERE enrollment_id = $1 AND finished_at IS NULL AND expires_at <= $2";
@@ -242,13 +256,8 @@ impl Store {
     pub async fn defer(&self, entry: EntryId, reason: &str, not_before: Timestamp) -> Result<(), StoreError> {
         self.write((entry, words(reason), not_before), |db, (entry, reason, not_before)| {
             Box::pin(async move {
-                let row = db
-                    .one(
-                        "UPDATE queue_entries SET state = 'pending', not_before = $2, defer_reason = $3, unanswered = 0, \
-                         retry_at = NULL, stuck_at = NULL WHERE id = $1 AND finished_at IS NULL RETURNING enrollment_id",
-                        values![*entry, ms(*not_before), reason.clone()],
-                    )
-                    .await?;
+                let values = values![*entry, ms(*not_before), reason.clone()];
+                let row = db.one(DEFER, values).await?;
                 let enrollment = row
                     .ok_or(StoreError::NotFound("open queue entry"))?
                     .get(0)
@@ -276,13 +285,7 @@ impl Store {
             (tenant, entry, words(reason), decisions, now),
             |db, (tenant, entry, reason, decisions, now)| {
                 Box::pin(async move {
-                    let denied = db
-                        .exec(
-                            "UPDATE queue_entries SET state = 'cancelled', finished_at = $2, defer_reason = $3 \
-                             WHERE id = $1 AND finished_at IS NULL",
-                            values![*entry, ms(*now), reason.clone()],
-                        )
-                        .await?;
+                    let denied = db.exec(DENY, values![*entry, ms(*now), reason.clone()]).await?;
                     record_decisions(db, *tenant, None, decisions, *now).await?;
                     Ok(denied > 0)
                 })

@@ -64,7 +64,7 @@ type Variants = [[&'static str; 2]; 2];
 const NAMED_SQLITE: Variants =
     variants!("json_each($1) AS target CROSS JOIN enrollments e ON e.id = target.value WHERE");
 const NAMED_POSTGRES: Variants = variants!(
-    "json_array_elements_text($1::json) AS target(value) JOIN enrollments e ON e.id = target.value::bigint WHERE"
+    "unnest(translate($1, '[]', '{}')::bigint[]) AS target(value) JOIN enrollments e ON e.id = target.value WHERE"
 );
 const OF_GROUP: Variants =
     variants!("group_members m JOIN enrollments e ON e.id = m.enrollment_id WHERE m.group_id = $1 AND");
@@ -141,7 +141,7 @@ async fn enqueue_for(db: &Db, command: &NewCommand, targets: &Targets, now: Time
         ..Enqueued::default()
     };
     if command.hold.is_none() && result.queued > 0 {
-        push::request_for_command(db, id, result.queued, now).await?;
+        push::request_for_command(db, id, result.queued, command.not_before.unwrap_or(now), now).await?;
     }
     let detail = || {
         json!({

@@ -68,6 +68,27 @@ impl EntryState {
     }
 }
 
+/// That an entry is open, in statements that look for entries by their ids. Said by the state: said by `finished_at`, the
+/// index of all open entries would do too, and where nothing was open when PostgreSQL last looked, its planner takes that one
+/// for the smallest and reads all of it for each entry.
+macro_rules! open_entry {
+    () => {
+        "state NOT IN ('acknowledged', 'failed', 'expired', 'cancelled')"
+    };
+}
+use open_entry;
+
+/// What is written about one entry, or about several by their ids.
+#[cfg(feature = "testing")]
+pub(crate) const BY_ENTRY: [&str; 6] = [
+    approval::HOLD,
+    delivery::CLAIM,
+    delivery::DEFER,
+    delivery::DENY,
+    report::PUT_OFF,
+    settle::STATEMENT,
+];
+
 words! {
     /// `Status` of a report.
     ReportStatus {

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::caller::QueueView;
 use super::delivery::{self, Poll};
 use super::settle::{Answered, Settle, Settling};
-use super::{Delivery, EntryState, QueueRules, ReportStatus, ReportWrite, Reported};
+use super::{Delivery, EntryState, QueueRules, ReportStatus, ReportWrite, Reported, open_entry};
 use crate::backend::lanes::Lanes;
 use crate::db::{Db, ms, ms_opt, values};
 use crate::error::StoreError;
@@ -188,6 +188,13 @@ async fn record(
     })
 }
 
+pub(super) const PUT_OFF: &str = concat!(
+    "UPDATE queue_entries SET state = CASE WHEN state = 'held' THEN state ELSE 'not_now' END, status = 'NotNow', \
+     answered_at = $2, unanswered = 0, stuck_at = NULL, put_off = put_off + 1, retry_at = $3 \
+     WHERE id = $1 AND put_off = $4 AND ",
+    open_entry!()
+);
+
 /// Marks what the device put off. It is an answer, so the command is not stuck; how long it rests depends on how often the
 /// device said so before.
 async fn put_off(
@@ -206,13 +213,8 @@ async fn put_off(
         .await?;
     let Some(row) = row else { return Ok(0) };
     let (id, before): (i64, i64) = (row.get(0)?, row.get(1)?);
-    db.exec(
-        "UPDATE queue_entries SET state = CASE WHEN state = 'held' THEN state ELSE 'not_now' END, status = 'NotNow', \
-         answered_at = $2, unanswered = 0, stuck_at = NULL, put_off = put_off + 1, retry_at = $3 \
-         WHERE id = $1 AND finished_at IS NULL AND put_off = $4",
-        values![id, ms(now), ms_opt(rules.put_off(before, now)), before],
-    )
-    .await
+    let values = values![id, ms(now), ms_opt(rules.put_off(before, now)), before];
+    db.exec(PUT_OFF, values).await
 }
 
 /// Tells observers of an answer. The report itself stays where it is, sealed: it is put in when an observer is handed the

@@ -40,15 +40,19 @@ const NEXT: &str = "SELECT MAX(step.enrollment_id), MAX(step.not_before) FROM (S
      FROM queue_entries WHERE command_id = $1 AND enrollment_id > $2 ORDER BY enrollment_id LIMIT $3) AS step";
 
 /// Requests a push for each enrollment that a command was queued for, at the time of its entry, within a transaction.
-/// `entries` is how many there may be.
-pub(crate) async fn request_for_command(db: &Db, command: i64, entries: u64, now: Timestamp) -> Result<(), StoreError> {
+/// `entries` is how many there may be, and none is to be delivered before `first`.
+pub(crate) async fn request_for_command(
+    db: &Db,
+    command: i64,
+    entries: u64,
+    first: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let requested = if entries > FEW {
-        let sql = "SELECT MIN(not_before) FROM queue_entries WHERE command_id = $1 AND state = 'pending'";
-        let first = db.row(sql, values![command]).await?.time_opt(0)?;
         db.exec(
             "INSERT INTO push_waves (command_id, after_enrollment, due_at) VALUES ($1, 0, $2) \
              ON CONFLICT (command_id) DO UPDATE SET after_enrollment = 0, due_at = excluded.due_at",
-            values![command, ms(first.map_or(now, |first| first.max(now)))],
+            values![command, ms(first.max(now))],
         )
         .await?
     } else {

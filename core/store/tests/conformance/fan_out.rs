@@ -15,6 +15,7 @@ behaviours![
     a_group_is_its_members,
     duplicates_of_many_are_counted,
     a_wave_is_paced,
+    names_are_found_however_many_and_however_odd,
     one_statement_queues_for_all,
     a_large_wave_wakes_each_device_once_and_none_that_came,
     names_mean_devices,
@@ -193,6 +194,34 @@ async fn a_wave_is_paced(bench: Bench) {
             }
         }
     }
+}
+
+async fn names_are_found_however_many_and_however_odd(bench: Bench) {
+    const MANY: u32 = 6_000;
+    let store = &bench.store;
+    bench.enrolled_many(MANY).await;
+    let odd = ["a\"b\\c", "{d,e}", "NULL", "it's", "käse 🧀", " f "];
+    let mut names: Vec<String> = (1..=MANY).map(|number| format!("SERIAL-M{number}")).collect();
+    let mut ids = Vec::new();
+    for key in odd {
+        ids.push(bench.enrolled(key).await);
+    }
+    names.extend(odd.map(str::to_owned));
+    names.extend(["null", "", "a\0b", "SERIAL-M1"].map(str::to_owned));
+    let found = store.resolve_names(bench.tenant, &names).await.unwrap();
+    let many = MANY as usize;
+    let id_of = |name: &TargetName| match name {
+        TargetName::Enrollment(id) => *id,
+        other => panic!("{other:?}"),
+    };
+    let first = id_of(&found[0]).0;
+    for (at, name) in found[..many].iter().enumerate() {
+        assert_eq!(id_of(name).0, first + i64::try_from(at).unwrap(), "{}", names[at]);
+    }
+    assert_eq!(found[many..many + odd.len()].iter().map(id_of).collect::<Vec<_>>(), ids);
+    assert_eq!(found[many + odd.len()..many + odd.len() + 3], [TargetName::Unknown; 3]);
+    assert_eq!(found.last(), found.first());
+    assert_eq!(store.resolve_names(bench.tenant, &[]).await.unwrap(), []);
 }
 
 async fn one_statement_queues_for_all(bench: Bench) {

@@ -1,0 +1,49 @@
+//! Plans that stay good whatever PostgreSQL knows of the tables. A plan is kept as long as its connection, and what the
+//! database knows may be from a time when a table was something else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use russet_store::testing::{PostgresCluster, postgres_is_skipped, statements_by_entry};
+use russet_store::{MasterKey, Store, StoreConfig};
+
+/// Commands for all devices, and all of them answered: that is when the database looks at the table, and takes the index of
+/// open entries for an empty one. Then there is one more command for all.
+const ALL_ANSWERED: &str = "INSERT INTO queue_entries (tenant_id, enrollment_id, command_id, state, priority, attempts, \
+    created_at, finished_at) SELECT 1, n, c, 'acknowledged', 0, 1, 0, 1 FROM generate_series(1, 2000) AS n, \
+    generate_series(1, 5) AS c";
+const ALL_OPEN: &str = "INSERT INTO queue_entries (tenant_id, enrollment_id, command_id, state, priority, attempts, created_at) \
+    SELECT 1, n, 9, 'pending', 0, 0, 0 FROM generate_series(1, 2000) AS n";
+
+#[tokio::test]
+async fn an_entry_is_found_by_its_id_whatever_is_known_of_the_queue() {
+    if postgres_is_skipped() {
+        return;
+    }
+    let cluster = PostgresCluster::start().unwrap();
+    let url = cluster.create_database("plans").unwrap();
+    let master = MasterKey::generate().unwrap();
+    let store = Store::open(StoreConfig::new(url), &master).await.unwrap();
+    store.close().await.unwrap();
+
+    for state in ["new", "answered", "open"] {
+        let changes: &[&str] = match state {
+            "answered" => &[ALL_ANSWERED, "VACUUM ANALYZE queue_entries"],
+            "open" => &[ALL_OPEN],
+            _ => &[],
+        };
+        for change in changes {
+            cluster.query("plans", change).unwrap();
+        }
+        for (at, sql) in statements_by_entry().iter().enumerate() {
+            let parameters = (1..).take_while(|number| sql.contains(&format!("${number}"))).count();
+            let nulls = vec!["NULL"; parameters].join(", ");
+            // As the server's connections are set up.
+            let asked = format!(
+                "SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET enable_hashjoin = off; \
+                 SET enable_mergejoin = off; PREPARE asked AS {sql}; EXPLAIN EXECUTE asked({nulls})"
+            );
+            let plan = cluster.query("plans", &asked).unwrap();
+            assert!(plan.contains("queue_entries_pkey"), "{state}, statement {at}: {plan}");
+            assert!(!plan.contains("queue_open"), "{state}, statement {at}: {plan}");
+        }
+    }
+}
