@@ -86,7 +86,62 @@ impl TryFrom<certificate::Model> for CertificateRecord {
     }
 }
 
+/// How many certificates are looked at in one statement.
+const SLICE: i64 = 5_000;
+
+/// Ended before $2, and not the one that its device had last.
+macro_rules! over {
+    () => {
+        "c.not_after <= $2 AND NOT EXISTS (SELECT 1 FROM enrollments e \
+         WHERE e.id = c.enrollment_id AND e.certificate_sha256 = c.sha256)"
+    };
+}
+
+/// The next slice after $1: where it ends, when its last one was stored, and how many are over.
+const LOOK: &str = concat!(
+    "SELECT MAX(c.id), MAX(c.created_at), COUNT(CASE WHEN ",
+    over!(),
+    " THEN 1 END) FROM (SELECT id, not_after, created_at, enrollment_id, sha256 FROM certificates WHERE id > $1 \
+     ORDER BY id LIMIT $3) AS c"
+);
+const DELETE: &str = concat!(
+    "DELETE FROM certificates WHERE id IN (SELECT c.id FROM certificates c WHERE c.id > $1 AND c.id <= $3 AND ",
+    over!(),
+    ")"
+);
+const COUNT: &str = concat!("SELECT COUNT(*) FROM certificates c WHERE c.id > $1 AND ", over!());
+
 impl Store {
+    /// Deletes the certificates that ended before a time, but for those that devices had last; how many.
+    ///
+    /// An index by their end would cost each enrollment something, so they are looked through, on a reader. They are in the
+    /// order in which they were stored, and none ends before it is.
+    pub(crate) async fn purge_certificates(&self, before: i64) -> Result<u64, StoreError> {
+        let (mut deleted, mut after) = (0, 0_i64);
+        loop {
+            let row = self.read().row(LOOK, values![after, before, SLICE]).await?;
+            let (last, stored): (Option<i64>, Option<i64>) = (row.get(0)?, row.get(1)?);
+            let Some(last) = last else { return Ok(deleted) };
+            if row.get::<i64>(2)? > 0 {
+                deleted += self
+                    .write((after, before, last), |db, (after, before, last)| {
+                        Box::pin(async move { db.exec(DELETE, values![*after, *before, *last]).await })
+                    })
+                    .await?;
+            }
+            if stored.is_none_or(|stored| stored > before) {
+                return Ok(deleted);
+            }
+            after = last;
+        }
+    }
+
+    /// What [`purge_certificates`](Self::purge_certificates) would delete.
+    pub(crate) async fn would_purge_certificates(&self, before: i64) -> Result<u64, StoreError> {
+        let count: i64 = self.read().row(COUNT, values![0_i64, before]).await?.get(0)?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     /// Stores a certificate that no challenge gave: a renewal, or one of another authority; with the decisions that
     /// allowed it.
     ///

@@ -12,7 +12,7 @@ use crate::store::Store;
 /// How long things are kept once they are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Finished queue entries, and commands that nothing refers to.
+    /// Finished queue entries, commands that nothing refers to, and identity certificates after their end.
     pub commands: Duration,
     /// What devices answered, in full; the entry stays and says how it ended. Never longer than `commands`.
     pub results: Duration,
@@ -68,6 +68,8 @@ pub struct Purged {
     pub plugin_values: u64,
     /// Values, secrets and keys deleted of plugins that are out of use.
     pub plugin_data: u64,
+    /// Identity certificates deleted that ended, but for those that devices had last.
+    pub certificates: u64,
     /// Contents of declarations deleted that no plan has any more.
     pub declarations: u64,
 }
@@ -118,6 +120,7 @@ impl Store {
             challenges: self.batches(CHALLENGES, before(now, retention.challenges)).await?,
             plugin_values: self.purge_plugin_values(now).await?,
             plugin_data: self.purge_left_plugin_data(before(now, retention.plugin_data)).await?,
+            certificates: self.purge_certificates(before(now, retention.commands)).await?,
             declarations: self.batches(UNUSED_CONTENTS, before(now, CONTENTS)).await?,
         })
     }

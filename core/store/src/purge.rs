@@ -53,6 +53,7 @@ impl Store {
             plugin_data: self
                 .would_purge_left_plugin_data(before(now, retention.plugin_data))
                 .await?,
+            certificates: self.would_purge_certificates(commands).await?,
             declarations: self.count(DECLARATIONS, before(now, CONTENTS)).await?,
         })
     }

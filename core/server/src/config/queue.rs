@@ -29,7 +29,8 @@ settings! {
 settings! {
     /// How long the server keeps what is over.
     pub struct Retention {
-        /// How many days commands are kept after they were answered, failed, expired or were taken back.
+        /// How many days commands are kept after they were answered, failed, expired or were taken back; and the identity
+        /// certificates of devices after they ended, but for the last one of each device.
         commands_days: u32 = 90,
         /// How many days the answers of devices are kept in full; after that, only how each command ended.
         results_days: u32 = 30,

@@ -1,6 +1,8 @@
 //! SCEP challenges and certificates.
 
-use russet_store::{Consumed, Issued, NewChallenge, StoreError};
+use std::time::Duration;
+
+use russet_store::{Consumed, Issued, NewCertificate, NewChallenge, Retention, StoreError, TokenTarget};
 use serde_json::json;
 
 use crate::behaviours;
@@ -13,6 +15,8 @@ behaviours![
     the_same_key_gets_the_same_certificate,
     a_certificate_takes_over_what_its_challenge_said,
     certificates_are_listed_and_revoked,
+    ended_certificates_go_but_the_last_of_a_device_stays,
+    of_many_certificates_all_that_ended_go,
 ];
 
 fn challenge(bench: &Bench, number: u64) -> NewChallenge {
@@ -241,4 +245,69 @@ async fn certificates_are_listed_and_revoked(bench: Bench) {
         (record.revoked_at, record.revoke_reason.as_deref()),
         (Some(at(5)), Some("lost"))
     );
+}
+
+const YEAR: i64 = 365 * 86_400;
+
+/// Certificates go ten seconds after they ended.
+fn retention() -> Retention {
+    Retention {
+        commands: Duration::from_secs(10),
+        ..Retention::default()
+    }
+}
+
+async fn ended_certificates_go_but_the_last_of_a_device_stays(bench: Bench) {
+    let store = &bench.store;
+    // Each certificate of the bench ends after a year. This device has its second one.
+    let mut own = Vec::new();
+    for _ in 0..2 {
+        let write = bench.authenticate_write("D1").await;
+        own.push(write.certificate_sha256);
+        let id = store.authenticate(write, at(0)).await.unwrap();
+        let token = bench.token(TokenTarget::Enrollment(id));
+        store.token_update(token, at(1)).await.unwrap();
+    }
+    let (unused, lasting) = (bench.certificate(), bench.certificate());
+    let lasting = NewCertificate {
+        not_after: at(2 * YEAR),
+        ..lasting
+    };
+    let digests = [own[0], unused.sha256, own[1], lasting.sha256];
+    for certificate in [unused, lasting] {
+        store.insert_certificate(certificate, vec![], at(0)).await.unwrap();
+    }
+    let kept = async || {
+        let mut kept = Vec::new();
+        for digest in &digests {
+            kept.push(store.certificate(digest).await.unwrap().is_some());
+        }
+        kept
+    };
+
+    assert_eq!(store.purge(at(YEAR + 9), &retention()).await.unwrap().certificates, 0);
+    assert_eq!(kept().await, [true; 4]);
+    let now = at(YEAR + 10);
+    assert_eq!(store.would_purge(now, &retention()).await.unwrap().certificates, 2);
+    assert_eq!(store.purge(now, &retention()).await.unwrap().certificates, 2);
+    assert_eq!(kept().await, [false, false, true, true]);
+    assert_eq!(store.would_purge(now, &retention()).await.unwrap().certificates, 0);
+}
+
+async fn of_many_certificates_all_that_ended_go(bench: Bench) {
+    let (store, tenant) = (&bench.store, bench.tenant);
+    let many = |digest: &str, numbers: &str| {
+        format!(
+            "INSERT INTO certificates (tenant_id, sha256, serial_number, subject, der, not_before, not_after, attributes, \
+             created_at) SELECT {tenant}, {digest}, '01', 'CN=device', {digest}, 0, \
+             CASE WHEN n % 3 = 0 THEN 9999999999999 ELSE 1 END, '{{}}', 0 FROM {numbers}"
+        )
+    };
+    let numbers = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 12000)";
+    let sqlite = format!("{numbers} {}", many("randomblob(32)", "numbers"));
+    let postgres = many("decode(md5(n::text), 'hex')", "generate_series(1, 12000) AS numbers(n)");
+    bench.meddle(&sqlite, &postgres).await;
+    assert_eq!(store.purge(at(0), &retention()).await.unwrap().certificates, 8_000);
+    assert_eq!(bench.count("certificates").await, 4_000);
+    assert_eq!(store.purge(at(0), &retention()).await.unwrap().certificates, 0);
 }

@@ -28,6 +28,7 @@ pub(super) async fn run(database: &Database, dry_run: bool, output: &mut Output<
         ("challenges", "challenges", purged.challenges),
         ("plugin_values", "values of plugins", purged.plugin_values),
         ("plugin_data", "data of plugins out of use", purged.plugin_data),
+        ("certificates", "identity certificates that ended", purged.certificates),
         ("declarations", "unused declarations", purged.declarations),
     ];
     let counts: serde_json::Map<_, _> = kinds
