@@ -24,6 +24,7 @@ mod hold;
 mod identities;
 mod imports;
 mod keys;
+mod locked;
 mod moving;
 mod observers;
 mod plugin_data;
@@ -82,6 +83,7 @@ fn groups() -> [Behaviours; 6] {
         [
             queue::behaviours(),
             callers::behaviours(),
+            locked::behaviours(),
             queue_rules::behaviours(),
             clock::behaviours(),
             hold::behaviours(),
