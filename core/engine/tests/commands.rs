@@ -117,6 +117,23 @@ async fn a_wrong_command_or_device_queues_nothing_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_question_is_not_asked_for_ever_whatever_it_names() {
+    let world = World::new().await;
+    let device = world.enrolled("C02A").await;
+    let named = json!({"RequestType": "InstalledApplicationList", "Identifiers": ["org.example.app"]});
+    for (command, waits) in [
+        (security_info(), false),
+        (CommandSource::Json(named), false),
+        (CommandSource::Json(json!({"RequestType": "RestartDevice"})), true),
+    ] {
+        let uuid = world.enqueue(&device, command).await.parse().unwrap();
+        let tenant = world.store.default_tenant();
+        let (record, _) = world.store.command(tenant, uuid).await.unwrap().unwrap();
+        assert_eq!(record.expires_at.is_none(), waits, "{}", record.request_type);
+    }
+}
+
+#[tokio::test]
 async fn a_serial_number_that_two_devices_claim_names_neither() {
     let world = World::new().await;
     world.enrolled("C02A").await;

@@ -298,20 +298,19 @@ struct Prepared {
     dictionary: plist::Dictionary,
     profile_name: Option<String>,
     dedupe_key: Option<String>,
-    /// It only asks, so that one answer is as good as another.
+    /// It only asks.
     is_query: bool,
     warnings: Vec<String>,
 }
 
 impl Prepared {
     fn of(checked: Validated) -> Self {
-        let dedupe_key = checked.command.dedupe_key();
         Self {
             request_type: checked.command.request_type().to_owned(),
             dictionary: checked.command.dictionary(),
             profile_name: None,
-            is_query: dedupe_key.is_some(),
-            dedupe_key,
+            is_query: checked.command.is_query(),
+            dedupe_key: checked.command.dedupe_key(),
             warnings: checked.warnings,
         }
     }

@@ -176,6 +176,16 @@ impl Command {
         known::is_destructive(self.request_type())
     }
 
+    /// Whether the command only asks, so that nothing is lost when nobody waits for its answer any more.
+    pub fn is_query(&self) -> bool {
+        match self {
+            Self::SecurityInfo | Self::ProfileList(_) | Self::DeviceInformation(_) => true,
+            // With data, DeclarativeManagement tells the device something.
+            Self::Raw(raw) => known::is_query(raw.request_type()) && !raw.dictionary().contains_key("Data"),
+            Self::InstallProfile(_) | Self::RemoveProfile(_) | Self::DeviceLock(_) | Self::EraseDevice(_) => false,
+        }
+    }
+
     /// A key that two commands share when one answer serves both: queries that change nothing. `None` for a command
     /// that must be carried out as often as it is sent.
     pub fn dedupe_key(&self) -> Option<String> {

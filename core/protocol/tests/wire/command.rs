@@ -225,6 +225,28 @@ fn what_is_no_command_is_refused() {
 }
 
 #[test]
+fn a_question_is_one_whatever_it_names() {
+    let asks = |json| valid(json).command.is_query();
+    for question in [
+        json!({"RequestType": "SecurityInfo"}),
+        json!({"RequestType": "ProfileList", "ManagedOnly": true}),
+        json!({"RequestType": "DeviceInformation", "Queries": ["DevicePropertiesAttestation"],
+               "DeviceAttestationNonce": "AA=="}),
+        json!({"RequestType": "InstalledApplicationList", "Identifiers": ["a"]}),
+        json!({"RequestType": "DeclarativeManagement"}),
+    ] {
+        assert!(asks(question.clone()), "{question}");
+    }
+    for other in [
+        json!({"RequestType": "DeclarativeManagement", "Data": "AA=="}),
+        json!({"RequestType": "RestartDevice"}),
+        json!({"RequestType": "Settings", "Settings": []}),
+    ] {
+        assert!(!asks(other.clone()), "{other}");
+    }
+}
+
+#[test]
 fn queries_share_an_answer_and_actions_do_not() {
     let key = |json| valid(json).command.dedupe_key();
     let info = |queries: Json| key(json!({"RequestType": "DeviceInformation", "Queries": queries}));
