@@ -19,6 +19,7 @@
 
 pub mod check;
 pub mod fleet;
+pub mod growth;
 pub mod journal;
 pub mod proxy;
 pub mod random;

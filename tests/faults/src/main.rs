@@ -66,8 +66,13 @@ async fn main() -> std::io::Result<ExitCode> {
         if ended.is_err() {
             failed.push(scenario.name);
         }
-        rows.push(row(scenario, ended.ok().as_ref(), took));
+        let ended = ended.ok();
+        rows.push(row(scenario, ended.as_ref(), took));
+        let table = ended.map(|ended| ended.table).unwrap_or_default();
         writeln!(out, "{}", rows.last().map_or("", String::as_str))?;
+        for line in table {
+            writeln!(out, "{line}")?;
+        }
     }
     writeln!(out, "\n{HEAD}")?;
     for row in rows {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use russet_simulator::device::{DeviceBuilder, ServerTrust};
 use russet_store::testing::PostgresCluster;
 use russet_tests::{World, WorldBuilder};
 use serde_json::json;
@@ -48,6 +49,8 @@ pub struct Outcome {
     pub left_out: Option<String>,
     /// What else there is to say.
     pub notes: Vec<String>,
+    /// Lines below the row.
+    pub table: Vec<String>,
 }
 
 impl Outcome {
@@ -79,6 +82,8 @@ pub struct Site {
     devices: u64,
     /// Of the database, past the proxy.
     url: String,
+    /// What devices trust, if it is not the server's own authority.
+    trust: Option<ServerTrust>,
 }
 
 /// How many devices there are at first.
@@ -146,6 +151,7 @@ impl Site {
             outcome: Outcome::default(),
             devices: 0,
             url,
+            trust: None,
         }
     }
 
@@ -163,9 +169,26 @@ impl Site {
     pub fn one_more(&mut self, running: &mut Running) {
         if self.devices < MOST_DEVICES {
             self.devices += 1;
-            let builder = self.world.mac(&format!("C02FAULT{:04}", self.devices));
+            let builder = self.mac(&format!("C02FAULT{:04}", self.devices));
             running.join(builder, self.devices.is_multiple_of(2));
         }
+    }
+
+    /// A device of this site.
+    pub fn mac(&self, serial_number: &str) -> DeviceBuilder {
+        let builder = self.world.mac(serial_number);
+        match &self.trust {
+            Some(trust) => builder.trust(trust.clone()),
+            None => builder,
+        }
+    }
+
+    /// The devices trust these authorities from now on.
+    ///
+    /// # Panics
+    /// When they are none.
+    pub fn trust(&mut self, roots_pem: &str) {
+        self.trust = Some(ServerTrust::from_pem(roots_pem).expect("authorities"));
     }
 
     /// The database's file.
@@ -219,12 +242,18 @@ impl Site {
         self.outcome.notes.push(note.into());
     }
 
+    /// Lines that are shown below the row of the scenario.
+    pub fn show(&mut self, table: Vec<String>) {
+        self.outcome.table = table;
+    }
+
     /// Ends the load, lets everything arrive, and looks whether all is well at last.
     ///
     /// # Panics
     /// With what is not.
     pub async fn finish(mut self, running: Running) -> Outcome {
-        running.settle().await;
+        // What is missing is found again by the checker, which says more of it.
+        let _ = running.settle().await;
         let findings = self.checker.at_last(&self.fleet).await;
         self.outcome.compared += findings.assert_none("at the end");
         let log = self.world.server.log();

@@ -44,6 +44,12 @@ short! {
     a_cut_at_a_commit_loses_nothing short_on_postgres "network-cut";
     connections_that_go_silent_are_given_up short_on_postgres "network-silent";
     a_full_disk_loses_nothing short "disk-full";
+    files_that_may_not_grow_lose_nothing short "file-limit";
+    identities_that_expire_are_renewed short "expiry";
+    days_pass_and_nothing_grows_on_sqlite short "growth-sqlite";
+    days_pass_and_nothing_grows_on_postgres short_on_postgres "growth-postgres";
+    a_clock_that_jumps_holds_nothing_up_on_sqlite short "clock";
+    a_clock_that_jumps_holds_nothing_up_on_postgres short_on_postgres "clock-postgres";
     renewals_that_are_cut_short_lock_nobody_out short "renewals";
     a_push_service_in_trouble_loses_no_push short "push-service";
     repeated_and_damaged_messages_change_nothing short_on_postgres "disorder";
@@ -72,7 +78,7 @@ async fn the_checker_finds_what_is_missing() {
     ];
     let mut site = Site::start(Backend::Sqlite, Extent { seed: SEED, runs: 1 }, Habits::default()).await;
     let running = site.run().await;
-    running.settle().await;
+    assert_eq!(running.settle().await, []);
     site.checker
         .at_last(&site.fleet)
         .await

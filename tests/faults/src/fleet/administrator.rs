@@ -24,7 +24,7 @@ impl Fleet {
     }
 
     /// Queues a command, or takes one back; whether it went well.
-    async fn administrate_once(&self, random: &Random, number: u64) -> bool {
+    pub(super) async fn administrate_once(&self, random: &Random, number: u64) -> bool {
         let members: Vec<_> = self
             .members()
             .into_iter()

@@ -18,7 +18,7 @@ const REMEMBERED: usize = 50;
 
 impl Fleet {
     /// Enrolls a device. One that fails begins anew, as the person at it would.
-    pub(super) async fn enroll(&self, member: &Member) -> bool {
+    pub async fn enroll(&self, member: &Member) -> bool {
         // What the server may have from now on is known only once the profile has come.
         let enrolled = member.device.enroll().await;
         member.note_push();
@@ -46,11 +46,7 @@ impl Fleet {
         while going() && !lock(&member.journal).enrolled && !self.enroll(&member).await {
             tokio::time::sleep(REST).await;
         }
-        if member.listens && !member.is_listening.swap(true, Ordering::SeqCst) {
-            let (device, pushes) = (member.device.clone(), self.apns.subscribe());
-            // Goes on after the load ends: what waits for a push then has to come too.
-            tokio::spawn(async move { device.listen(pushes).await });
-        }
+        self.listen(&member);
         while going() {
             let went_well = self.one_thing(&member, &random).await;
             if !went_well || member.listens {
@@ -59,8 +55,17 @@ impl Fleet {
         }
     }
 
+    /// Lets an enrolled device answer pushes, if it is one that does.
+    pub fn listen(&self, member: &Member) {
+        if member.listens && !member.is_listening.swap(true, Ordering::SeqCst) {
+            let (device, pushes) = (member.device.clone(), self.apns.subscribe());
+            // Goes on after the load ends: what waits for a push then has to come too.
+            tokio::spawn(async move { device.listen(pushes).await });
+        }
+    }
+
     /// One thing that a device does; whether it went well.
-    async fn one_thing(&self, member: &Member, random: &Random) -> bool {
+    pub(super) async fn one_thing(&self, member: &Member, random: &Random) -> bool {
         let (habits, chance) = (self.habits, random.below(100));
         let mut edge = habits.new_push_token;
         if chance < edge {
@@ -189,8 +194,10 @@ impl Fleet {
     /// Repeats a report that was answered long ago, or lately: out of order, and again.
     async fn repeat_a_report(&self, member: &Member, random: &Random) -> bool {
         let reports = lock(&member.reports).clone();
-        if reports.is_empty() {
-            return true;
+        // A device keeps one answer that was not taken yet. The command that comes for the repeated report would put its own
+        // in that place, and nobody would ever tell the device that the server had the other one already.
+        if reports.is_empty() || !self.poll(member).await {
+            return reports.is_empty();
         }
         let old = random.one(&reports).clone();
         let repeated = member.device.poll(&old).await;

@@ -5,6 +5,7 @@
 //! never arrives.
 
 mod administrator;
+mod days;
 mod devices;
 mod judge;
 mod running;
@@ -21,6 +22,7 @@ use russet_simulator::device::{Answer, DeviceBuilder, DeviceEvent};
 use russet_tests::{ApiUser, World};
 use tokio::sync::watch;
 
+pub use self::days::Day;
 pub use self::running::Running;
 use crate::journal::{Books, DeviceJournal, lock};
 
@@ -203,8 +205,8 @@ impl Fleet {
         member
     }
 
-    /// What was accepted and not answered by the device that it is for.
-    pub fn missing(&self) -> Vec<String> {
+    /// What was accepted and not answered by the device that it is for: UUID and serial number.
+    pub fn missing(&self) -> Vec<(String, String)> {
         let members = self.members();
         let mut missing = Vec::new();
         for member in members {
@@ -212,7 +214,7 @@ impl Fleet {
             for command in self.books.accepted() {
                 let is_for = command.devices.iter().any(|serial| serial == member.serial());
                 if is_for && !command.taken_back && !finished.contains(&command.uuid) {
-                    missing.push(format!("{} for {}", command.uuid, member.serial()));
+                    missing.push((command.uuid.clone(), member.serial().to_owned()));
                 }
             }
         }

@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use russet_tests::eventually;
+
 use crate::fleet::Habits;
 use crate::site::{Backend, Extent, Outcome, Site, faketime};
 
 /// What a scenario is left out for.
-const MISSING: &str = "libfaketime is not installed (Debian: apt-get install libfaketime)";
+pub(super) const MISSING: &str = "libfaketime is not installed (Debian: apt-get install libfaketime)";
 
 const HOUR: i64 = 3_600;
-const DAY: i64 = 24 * HOUR;
+pub(super) const DAY: i64 = 24 * HOUR;
 
 /// The clock of one server.
 pub(super) struct Clock(PathBuf);
@@ -17,22 +19,31 @@ pub(super) struct Clock(PathBuf);
 impl Clock {
     /// Starts the server anew with a clock of its own, which is right at first.
     pub(super) async fn of(site: &mut Site, library: &Path) -> Self {
+        // Timers are not the clock's.
+        let settings = [("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("DONT_FAKE_MONOTONIC", "1")];
+        Self::start(site, library, &settings).await
+    }
+
+    /// The same, and what the server waits for passes with the clock: as if it had slept on a machine that was suspended.
+    /// Such a clock may only go forward.
+    pub(super) async fn with_timers(site: &mut Site, library: &Path) -> Self {
+        Self::start(site, library, &[]).await
+    }
+
+    async fn start(site: &mut Site, library: &Path, more: &[(&str, &str)]) -> Self {
         let file = site.world.server.folder().path().join("clock");
         let clock = Self(file);
         clock.set(0);
         site.world.server.terminate();
         site.world.server.ended().await;
-        let path = clock.0.display().to_string();
+        let (library, path) = (library.display().to_string(), clock.0.display().to_string());
         let settings = [
-            ("LD_PRELOAD", library.display().to_string()),
-            ("FAKETIME_TIMESTAMP_FILE", path),
-            ("FAKETIME_NO_CACHE", "1".to_owned()),
-            // Timers are not the clock's.
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("LD_PRELOAD", library.as_str()),
+            ("FAKETIME_TIMESTAMP_FILE", &path),
+            ("FAKETIME_NO_CACHE", "1"),
         ];
-        for (name, value) in settings {
-            site.world.server.environment(name, &value);
+        for (name, value) in settings.iter().chain(more) {
+            site.world.server.environment(name, value);
         }
         site.resume().await;
         clock
@@ -47,14 +58,26 @@ impl Clock {
     }
 }
 
+/// What the server wrote down of how late it is, if that is later than a time in milliseconds.
+const LATER_THAN: &str = "SELECT name FROM leases WHERE name = 'clock' AND until > ";
+
+pub(super) async fn on_sqlite(extent: Extent) -> Outcome {
+    jumps(Backend::Sqlite, extent).await
+}
+
+pub(super) async fn on_postgres(extent: Extent) -> Outcome {
+    jumps(Backend::Postgres, extent).await
+}
+
 /// To and fro, by seconds and by days.
-pub(super) async fn jumps(extent: Extent) -> Outcome {
+async fn jumps(backend: Backend, extent: Extent) -> Outcome {
     let Some(library) = faketime() else {
         return Outcome::left_out(MISSING);
     };
-    let mut site = Site::start(Backend::Sqlite, extent, Habits::default()).await;
+    let mut site = Site::start(backend, extent, Habits::default()).await;
     let clock = Clock::of(&mut site, &library).await;
     let mut running = site.run().await;
+    let mut before = 0;
     site.fleet.expect_wrong_clock(true);
     for run in 0..extent.runs {
         if site.random.percent(30) {
@@ -62,13 +85,24 @@ pub(super) async fn jumps(extent: Extent) -> Outcome {
         }
         site.fleet.advances(site.random.between(10, 40)).await;
         let jumps = [-10 * DAY, -DAY, -HOUR, -30, 0, 30, HOUR, DAY, 10 * DAY];
-        // The first two are the worst: far ahead, and back.
+        // The first are the worst: far ahead, and back; and ahead, and back for the next process.
         let to = match run {
             0 => 10 * DAY,
-            1 => 0,
+            2 => DAY,
+            1 | 3 => 0,
             _ => *site.random.one(&jumps),
         };
-        clock.set(to);
+        if to == 0 && (run == 3 || site.random.percent(30)) {
+            if before > 0 {
+                is_known(&site, before).await;
+            }
+            site.world.server.kill();
+            clock.set(0);
+            site.resume().await;
+        } else {
+            clock.set(to);
+        }
+        before = to;
         // Before the identities of its devices, a server takes commands and nothing else.
         match to {
             0.. => site.fleet.advances(20).await,
@@ -81,6 +115,17 @@ pub(super) async fn jumps(extent: Extent) -> Outcome {
     clock.set(0);
     site.fleet.expect_wrong_clock(false);
     site.finish(running).await
+}
+
+/// Waits until the server has written down that its clock is so many seconds ahead: it looks every few seconds.
+async fn is_known(site: &Site, ahead: i64) {
+    let later = jiff::Timestamp::now().as_millisecond() + (ahead - 20) * 1_000;
+    let sql = format!("{LATER_THAN}{later}");
+    eventually("the server writes down how late it is", || async {
+        let found = site.checker.tables().rows(&sql).await.expect("the table of leases");
+        (!found.is_empty()).then_some(())
+    })
+    .await;
 }
 
 /// Identities expire while devices are away, and are renewed before.

@@ -6,6 +6,7 @@ mod clock;
 mod database;
 mod devices;
 mod disk;
+mod growth;
 mod kill;
 
 use std::future::Future;
@@ -65,11 +66,14 @@ scenarios! {
     "network-silent" 2 12 database::silent, "connections to PostgreSQL stall, or go silent for good";
     "disk-full" 2 20 disk::full, "no room on the disk of SQLite";
     "file-limit" 2 20 disk::limit, "SQLite's files may not grow";
-    "clock" 3 30 clock::jumps, "the clock jumps, to and fro";
+    "clock" 4 30 clock::on_sqlite, "the clock jumps, to and fro, SQLite";
+    "clock-postgres" 4 30 clock::on_postgres, "the clock jumps, to and fro, PostgreSQL";
     "expiry" 1 4 clock::expiry, "identities expire, and are renewed before";
     "renewals" 3 40 devices::renewals, "identities are renewed while the server is killed";
     "push-service" 5 40 apns::trouble, "APNs refuses, is slow, half-open, sends GOAWAY, hangs up";
     "disorder" 2 20 devices::disorder, "duplicate, late and damaged messages of devices";
+    "growth-sqlite" 9 90 growth::on_sqlite, "days pass, and nothing grows with them, SQLite";
+    "growth-postgres" 9 90 growth::on_postgres, "days pass, and nothing grows with them, PostgreSQL";
     "slow-clients" 1 10 clients::slow, "clients that do not go on";
 }
 
