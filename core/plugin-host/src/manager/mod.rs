@@ -153,6 +153,14 @@ impl PluginManager {
         self
     }
 
+    /// Sets how much of one processor shadows may use at most in the long run, in hundredths; one, until this is called.
+    /// Calls for which there is no time are not compared, and counted.
+    #[must_use]
+    pub fn with_shadow_percent(mut self, percent: u8) -> Self {
+        self.lane = Lane::of(percent);
+        self
+    }
+
     /// Sets what operators call this node.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {

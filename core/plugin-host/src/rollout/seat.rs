@@ -17,7 +17,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::breaker::{Breaker, BreakerSettings};
 use super::lane::{Lane, Place};
-use super::tally::{Said, Tally, names};
+use super::tally::{Said, Tally, Who};
 use crate::LoadedPlugin;
 
 /// How long a call beside the others may take, its own deadline apart: it waits behind others of its kind.
@@ -194,24 +194,26 @@ impl<H: Hook> HookSeat<H> {
                 ask.scope.share.of(H::KIND, subject)
             })
         };
-        let place = duel.lane.reserve();
-        let recording = ask.scope.recording;
-        let mut live = ask.clone();
-        live.scope.recording = recording || place.is_some();
-        let started = Instant::now();
-        let answer = if by_other {
+        let (who, member, service) = if by_other {
             let revision = duel.other.0.revision.to_string();
             ask.recorder.with(|recorded| recorded.revision = Some(revision));
-            duel.other.call(other, tenant, live).await
+            (Who::Other, &duel.other, other)
         } else {
-            active.call(&self.active, tenant, live).await
+            (Who::Base, active, &self.active)
         };
-        let who = if by_other { names::OTHER } else { names::BASE };
-        duel.tally.called(who, answer.as_ref().err(), started.elapsed());
-        match place {
-            Some(place) => self.compare(duel, place, by_other, recording, ask, &answer),
-            None => duel.tally.shed(),
-        }
+        let Some(place) = duel.lane.reserve() else {
+            // Nothing of it is kept, and nothing measured: under load this is nearly every call.
+            let answer = member.call(service, tenant, ask).await;
+            duel.tally.called(who, answer.as_ref().err(), None);
+            duel.tally.shed();
+            return answer;
+        };
+        let mut live = ask.clone();
+        live.scope.recording = true;
+        let started = Instant::now();
+        let answer = member.call(service, tenant, live).await;
+        duel.tally.called(who, answer.as_ref().err(), Some(started.elapsed()));
+        self.compare(duel, place, by_other, ask, &answer);
         answer
     }
 
@@ -219,43 +221,42 @@ impl<H: Hook> HookSeat<H> {
     fn compare(
         &self,
         duel: &Duel,
-        place: Place,
+        place: Place<'_>,
         by_other: bool,
-        recording: bool,
         ask: Ask<H>,
         answer: &Result<H::Verdict, PluginFault>,
     ) {
         let (journal, effects) = ask.recorder.with(|recorded| {
-            let journal = if recording {
+            let journal = if ask.scope.recording {
                 recorded.journal.clone()
             } else {
                 std::mem::take(&mut recorded.journal)
             };
             (journal, recorded.effects.clone())
         });
-        let answered = said::<H>(answer, effects);
-        let entries = journal.into();
-        let mut beside = ask.beside(Answers::Recorded { entries, strict: true });
-        beside.scope.recording = false;
+        let answered = Answered::of::<H>(answer, effects);
         let second = match (&self.other, by_other) {
             (Some(other), false) => other.clone(),
             _ => self.active.clone(),
         };
         let tally = Arc::clone(&duel.tally);
         place.send(Box::pin(async move {
+            let entries = journal.into();
+            let mut beside = ask.beside(Answers::Recorded { entries, strict: true });
+            beside.scope.recording = false;
             beside.scope.deadline = tokio::time::Instant::now() + BESIDE;
             let recorder = beside.recorder.clone();
             let request = Arc::clone(&beside.request);
             let started = Instant::now();
             let answer = second.oneshot(beside).await;
             if !by_other && !matches!(&answer, Err(fault) if fault.kind == FaultKind::NotRecorded) {
-                tally.called(names::BESIDE, answer.as_ref().err(), started.elapsed());
+                tally.called(Who::Beside, answer.as_ref().err(), Some(started.elapsed()));
             }
-            let second = said::<H>(&answer, recorder.take().effects);
+            let second = Answered::of::<H>(&answer, recorder.take().effects).said();
             let (active, candidate) = if by_other {
-                (second, answered)
+                (second, answered.said())
             } else {
-                (answered, second)
+                (answered.said(), second)
             };
             tally.compared(H::KIND, H::subject(&request), active, candidate);
         }));
@@ -299,21 +300,37 @@ impl Hasher for Fnv {
     }
 }
 
-fn said<H: Hook>(answer: &Result<H::Verdict, PluginFault>, effects: Vec<Effect>) -> Said {
-    match answer {
-        Err(fault) => Said::fault(fault),
-        Ok(verdict) => {
-            let mut json = H::verdict_json(verdict);
-            let reason = reason(&json);
-            for effect in effects {
-                json.push('\n');
-                json.push_str(&comparable(effect));
-            }
-            Said {
-                verdict: H::verdict_name(verdict).to_owned(),
-                json,
-                reason,
-                fault: None,
+/// What one of the two answered, as it is kept until there is time to compare it.
+struct Answered {
+    /// The verdict's name and its canonical form.
+    verdict: Result<(&'static str, String), PluginFault>,
+    effects: Vec<Effect>,
+}
+
+impl Answered {
+    fn of<H: Hook>(answer: &Result<H::Verdict, PluginFault>, effects: Vec<Effect>) -> Self {
+        let verdict = match answer {
+            Ok(verdict) => Ok((H::verdict_name(verdict), H::verdict_json(verdict))),
+            Err(fault) => Err(fault.clone()),
+        };
+        Self { verdict, effects }
+    }
+
+    fn said(self) -> Said {
+        match self.verdict {
+            Err(fault) => Said::fault(&fault),
+            Ok((verdict, mut json)) => {
+                let reason = reason(&json);
+                for effect in self.effects {
+                    json.push('\n');
+                    json.push_str(&comparable(effect));
+                }
+                Said {
+                    verdict: verdict.to_owned(),
+                    json,
+                    reason,
+                    fault: None,
+                }
             }
         }
     }

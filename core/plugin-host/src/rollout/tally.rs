@@ -1,6 +1,7 @@
 //! What this node has counted of a comparison: numbers by name, which the nodes' sums keep, and a few samples.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ const MAX_SAMPLES: usize = 50;
 
 /// The most different pairs of verdicts that are told apart.
 const MAX_PAIRS: usize = 100;
+
+/// Buckets of time: the last one is for whatever takes longer.
+const BUCKETS: usize = 100;
 
 /// The longest subject and reason of a sample, in bytes.
 const MAX_TEXT: usize = 256;
@@ -28,12 +32,32 @@ pub(crate) mod names {
     pub(crate) const TIME: &str = ".time:";
     pub(crate) const CALLS: &str = ".calls";
     pub(crate) const FAULTS: &str = ".faults";
-    /// The active revision, on the path of devices.
     pub(crate) const BASE: &str = "base";
-    /// The other one, on the path of devices.
     pub(crate) const OTHER: &str = "other";
-    /// The other one, beside it.
     pub(crate) const BESIDE: &str = "beside";
+}
+
+/// Whose call it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The active revision's, on the path of devices.
+    Base,
+    /// The other one's, on the path of devices.
+    Other,
+    /// The other one's, beside it.
+    Beside,
+}
+
+impl Who {
+    const ALL: [Self; 3] = [Self::Base, Self::Other, Self::Beside];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Base => names::BASE,
+            Self::Other => names::OTHER,
+            Self::Beside => names::BESIDE,
+        }
+    }
 }
 
 /// A call on which the two revisions did not agree.
@@ -80,72 +104,95 @@ impl Said {
     }
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    totals: BTreeMap<String, u64>,
-    pairs: usize,
-    samples: Vec<Sample>,
-    changed: bool,
+/// The calls of one of the two.
+#[derive(Debug)]
+struct Calls {
+    calls: AtomicU64,
+    faults: AtomicU64,
+    /// By the bucket of their time.
+    times: [AtomicU64; BUCKETS],
 }
 
-/// The counters of one comparison on this node.
+impl Default for Calls {
+    fn default() -> Self {
+        Self {
+            calls: AtomicU64::default(),
+            faults: AtomicU64::default(),
+            times: [const { AtomicU64::new(0) }; BUCKETS],
+        }
+    }
+}
+
+/// Where they did not agree.
+#[derive(Debug, Default)]
+struct Differences {
+    pairs: BTreeMap<String, u64>,
+    samples: Vec<Sample>,
+    /// What was written last.
+    written: BTreeMap<String, u64>,
+}
+
+/// The counters of one comparison on this node. What devices' calls count, they count without a lock.
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) rollout: i64,
-    counts: Mutex<Counts>,
+    calls: [Calls; Who::ALL.len()],
+    same: AtomicU64,
+    not_comparable: AtomicU64,
+    shed: AtomicU64,
+    differences: Mutex<Differences>,
 }
 
 impl Tally {
     pub(crate) fn new(rollout: i64) -> Self {
         Self {
             rollout,
-            counts: Mutex::default(),
+            calls: Default::default(),
+            same: AtomicU64::default(),
+            not_comparable: AtomicU64::default(),
+            shed: AtomicU64::default(),
+            differences: Mutex::default(),
         }
     }
 
-    fn with<R>(&self, change: impl FnOnce(&mut Counts) -> R) -> R {
+    fn with<R>(&self, change: impl FnOnce(&mut Differences) -> R) -> R {
         // Nothing panics while it is held, and if it did the counts would still be whole.
-        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.differences.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A call of one of the two, `who` of [`names`].
-    pub(crate) fn called(&self, who: &str, fault: Option<&PluginFault>, took: Duration) {
-        self.with(|counts| {
-            counts.add(&format!("{who}{}", names::CALLS));
-            counts.add(&format!("{who}{}{:02}", names::TIME, bucket(took)));
-            if fault.is_some_and(|fault| fault.blame == Blame::Guest) {
-                counts.add(&format!("{who}{}", names::FAULTS));
-            }
-        });
+    /// A call of one of the two, and how long it took, if that was measured.
+    pub(crate) fn called(&self, who: Who, fault: Option<&PluginFault>, took: Option<Duration>) {
+        let counts = &self.calls[who as usize];
+        add(&counts.calls);
+        if let Some(time) = took.and_then(|took| counts.times.get(bucket(took) as usize)) {
+            add(time);
+        }
+        if fault.is_some_and(|fault| fault.blame == Blame::Guest) {
+            add(&counts.faults);
+        }
     }
 
     /// A call that was not compared, because there was more to do.
     pub(crate) fn shed(&self) {
-        self.with(|counts| counts.add(names::SHED));
+        add(&self.shed);
     }
 
     /// Both were asked the same.
     pub(crate) fn compared(&self, hook: HookKind, subject: &str, active: Said, candidate: Said) {
-        self.with(|counts| {
-            if active.says_nothing() || candidate.says_nothing() {
-                counts.add(names::NOT_COMPARABLE);
-                return;
+        if active.says_nothing() || candidate.says_nothing() {
+            return add(&self.not_comparable);
+        }
+        if active.verdict == candidate.verdict && active.json == candidate.json {
+            return add(&self.same);
+        }
+        let pair = format!("{}{}>{}", names::PAIR, active.verdict, candidate.verdict);
+        self.with(|differences| {
+            if differences.pairs.len() >= MAX_PAIRS && !differences.pairs.contains_key(&pair) {
+                return add(&self.not_comparable);
             }
-            if active.verdict == candidate.verdict && active.json == candidate.json {
-                counts.add(names::SAME);
-                return;
-            }
-            let pair = format!("{}{}>{}", names::PAIR, active.verdict, candidate.verdict);
-            if !counts.totals.contains_key(&pair) {
-                counts.pairs += 1;
-            }
-            if counts.pairs > MAX_PAIRS {
-                counts.add(names::NOT_COMPARABLE);
-                return;
-            }
-            counts.add(&pair);
-            if counts.samples.len() < MAX_SAMPLES {
-                counts.samples.push(Sample {
+            *differences.pairs.entry(pair).or_default() += 1;
+            if differences.samples.len() < MAX_SAMPLES {
+                differences.samples.push(Sample {
                     hook: hook.as_str().to_owned(),
                     subject: cut(subject),
                     active: active.verdict,
@@ -159,34 +206,51 @@ impl Tally {
 
     /// What is to be written: the totals and the samples since the last time; nothing if nothing changed.
     pub(crate) fn take(&self) -> Option<(BTreeMap<String, u64>, Vec<Sample>)> {
-        self.with(|counts| {
-            if !std::mem::take(&mut counts.changed) {
+        self.with(|differences| {
+            let totals = self.totals(&differences.pairs);
+            if totals == differences.written {
                 return None;
             }
-            Some((counts.totals.clone(), std::mem::take(&mut counts.samples)))
+            differences.written.clone_from(&totals);
+            Some((totals, std::mem::take(&mut differences.samples)))
         })
+    }
+
+    fn totals(&self, pairs: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+        let mut totals = pairs.clone();
+        let mut total = |name: String, counter: &AtomicU64| {
+            let count = counter.load(Ordering::Acquire);
+            if count > 0 {
+                totals.insert(name, count);
+            }
+        };
+        // What is compared is read first: a call is counted before it is compared, so that it is never compared only.
+        total(names::SAME.to_owned(), &self.same);
+        total(names::NOT_COMPARABLE.to_owned(), &self.not_comparable);
+        total(names::SHED.to_owned(), &self.shed);
+        for who in Who::ALL {
+            let (name, counts) = (who.name(), &self.calls[who as usize]);
+            total(format!("{name}{}", names::CALLS), &counts.calls);
+            total(format!("{name}{}", names::FAULTS), &counts.faults);
+            for (bucket, time) in counts.times.iter().enumerate() {
+                total(format!("{name}{}{bucket:02}", names::TIME), time);
+            }
+        }
+        totals
     }
 
     /// Writing failed: it is to be written again.
     pub(crate) fn put_back(&self, samples: Vec<Sample>) {
-        self.with(|counts| {
-            counts.changed = true;
-            counts.samples.extend(samples);
-            counts.samples.truncate(MAX_SAMPLES);
+        self.with(|differences| {
+            differences.written.clear();
+            differences.samples.extend(samples);
+            differences.samples.truncate(MAX_SAMPLES);
         });
     }
 }
 
-impl Counts {
-    fn add(&mut self, name: &str) {
-        self.changed = true;
-        match self.totals.get_mut(name) {
-            Some(total) => *total += 1,
-            None => {
-                self.totals.insert(name.to_owned(), 1);
-            }
-        }
-    }
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Release);
 }
 
 fn cut(text: &str) -> String {
@@ -201,7 +265,7 @@ pub(crate) fn bucket(time: Duration) -> u32 {
         0 | 1 => 0,
         _ => (us >> (doublings - 2)) & 3,
     };
-    (doublings * 4 + part as u32).min(99)
+    (doublings * 4 + part as u32).min(BUCKETS as u32 - 1)
 }
 
 /// The longest time in a bucket, in microseconds.
@@ -229,6 +293,21 @@ mod tests {
                 "{us} µs is in bucket {bucket}, which ends at {end}"
             );
         }
+    }
+
+    #[test]
+    fn it_is_written_again_only_after_something_changed() {
+        let tally = Tally::new(1);
+        assert_eq!(tally.take(), None);
+        tally.called(Who::Base, None, Some(Duration::from_micros(4)));
+        tally.called(Who::Beside, None, None);
+        tally.shed();
+        let expected = [("base.calls", 1), ("base.time:08", 1), ("beside.calls", 1), ("shed", 1)];
+        let expected: BTreeMap<String, u64> = expected.map(|(name, count)| (name.to_owned(), count)).into();
+        assert_eq!(tally.take(), Some((expected.clone(), Vec::new())));
+        assert_eq!(tally.take(), None);
+        tally.put_back(Vec::new());
+        assert_eq!(tally.take(), Some((expected, Vec::new())));
     }
 
     #[test]

@@ -40,12 +40,16 @@ impl Server {
             Limits::default(),
         );
         Self {
-            manager: manager.with_trust(Trust::unsigned()).with_breaker(BreakerSettings {
-                faults: 3,
-                first: Duration::ZERO,
-                openings: 2,
-                ..BreakerSettings::default()
-            }),
+            manager: manager
+                .with_trust(Trust::unsigned())
+                // Builds that are not optimised are slow enough.
+                .with_shadow_percent(100)
+                .with_breaker(BreakerSettings {
+                    faults: 3,
+                    first: Duration::ZERO,
+                    openings: 2,
+                    ..BreakerSettings::default()
+                }),
             store,
             _directory: directory,
         }
