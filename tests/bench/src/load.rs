@@ -166,6 +166,25 @@ pub(crate) async fn enroll(mut connection: Connection, messages: Vec<Pair>) -> R
     Ok(samples)
 }
 
+/// The same round and round until it is time: a device may enroll again.
+pub(crate) async fn enroll_until(
+    mut connection: Connection,
+    messages: Vec<Pair>,
+    until: Instant,
+) -> Result<Samples, Failure> {
+    let mut samples = Samples::default();
+    for (authenticate, token_update) in messages.iter().cycle() {
+        let started = Instant::now();
+        if started >= until {
+            break;
+        }
+        empty(&mut connection, authenticate).await?;
+        empty(&mut connection, token_update).await?;
+        samples.add(started.elapsed());
+    }
+    Ok(samples)
+}
+
 /// Lets one device after the other fetch the one command that waits for it and report on it: the time of a sample is that
 /// of both requests.
 pub(crate) async fn round_trips(

@@ -19,11 +19,12 @@ mod plugins;
 mod process;
 mod push;
 mod report;
-mod rollout;
 mod scale;
 mod serving;
+mod shadow;
 mod start;
 mod stats;
+mod storm;
 mod swap;
 mod tenfold;
 mod wire;
@@ -64,6 +65,8 @@ enum Subject {
     Hooks,
     /// Replacing a plugin, quietly and under load.
     Swap,
+    /// What a shadow costs the calls and the requests beside it.
+    Shadow,
     /// Loading a plugin, compiled afresh and from the cache.
     Compile,
     /// Many different plugins in one process.
@@ -96,6 +99,7 @@ impl Subject {
         match self {
             Self::Hooks => hooks::section(scale).await,
             Self::Swap => swap::section(scale).await,
+            Self::Shadow => shadow::section(scale).await,
             Self::Compile => compile::section(scale).await,
             Self::Many => many::section(scale).await,
             Self::Push => push::section(scale).await,

@@ -47,7 +47,19 @@ impl Installation {
             .map(|target| target.join("bench"));
         let parent = parent.ok_or("the binary lies in no build folder")?;
         std::fs::create_dir_all(&parent)?;
-        let folder = tempfile::tempdir_in(parent)?;
+        Self::in_folder(tempfile::tempdir_in(parent)?, database, apns)
+    }
+
+    /// A folder in memory where the system has one for that, for figures that are not about the disk.
+    pub(crate) fn in_memory(apns: &ApnsStandIn) -> Result<Self, Failure> {
+        let memory = Path::new("/dev/shm");
+        if !memory.is_dir() {
+            return Self::new(None, Some(apns));
+        }
+        Self::in_folder(tempfile::tempdir_in(memory)?, None, Some(apns))
+    }
+
+    fn in_folder(folder: TempDir, database: Option<&str>, apns: Option<&ApnsStandIn>) -> Result<Self, Failure> {
         // Free a moment ago: a server that is measured from its start has to be known by its port.
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let this = Self { folder, port };

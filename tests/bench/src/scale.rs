@@ -37,9 +37,14 @@ impl Scale {
         self.pick(10_000, 30)
     }
 
-    /// How often calls with and without a shadow take turns.
-    pub(crate) fn shadow_rounds(self) -> usize {
-        self.pick(10, 2)
+    /// How often calls with and without a shadow take turns, and for how long each.
+    pub(crate) fn shadow_turns(self) -> (usize, Duration) {
+        self.pick((20, Duration::from_secs(1)), (2, Duration::from_millis(100)))
+    }
+
+    /// The same of requests to a server.
+    pub(crate) fn shadowed_requests(self) -> (usize, Duration) {
+        self.pick((20, Duration::from_secs(3)), (2, Duration::from_millis(300)))
     }
 
     /// How long calls are made without and with swaps beside them.

@@ -15,6 +15,13 @@ impl Samples {
         }
     }
 
+    /// The same with memory that the process holds from now on, and not only from when it is filled.
+    pub(crate) fn with_memory(capacity: usize) -> Self {
+        let mut nanoseconds = vec![u64::MAX; capacity];
+        nanoseconds.clear();
+        Self { nanoseconds }
+    }
+
     pub(crate) fn add(&mut self, duration: Duration) {
         self.nanoseconds
             .push(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));

@@ -1,5 +1,6 @@
 //! Replacing a plugin while it is asked.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,12 +15,12 @@ use tokio::time::MissedTickBehavior;
 use crate::Failure;
 use crate::plugins::{self, TENANT};
 use crate::report::{Figure, Section};
-use crate::rollout;
 use crate::scale::Scale;
 use crate::stats::Samples;
+use crate::storm;
 
-const METHOD: &str = "The bundled `enrollment-gate` in the plugin manager, with revisions kept in memory: no database \
-    and no HTTP. Each revision has other settings; its component is compiled already.";
+const METHOD: &str = "The bundled `enrollment-gate` in the plugin manager, with revisions kept in memory, as many of \
+    them as a database keeps: no database and no HTTP. Each revision has other settings; its component is compiled already.";
 
 /// How often a revision is installed while calls are timed.
 const PACE: Duration = Duration::from_millis(10);
@@ -41,6 +42,29 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// The gate with its first revision, and its compiled code in a folder.
+    pub(crate) async fn new(cache: &Path) -> Result<Self, Failure> {
+        let host = Arc::new(PluginHost::new());
+        let manager = PluginManager::new(
+            plugins::engine(cache)?,
+            Arc::clone(&host),
+            Arc::new(MemoryRevisions::new([TENANT])),
+            plugins::connections()?,
+            Ports::memory(),
+            Limits::default(),
+        )
+        .with_trust(russet_plugin_host::package::Trust::unsigned());
+        let component = plugins::component("enrollment-gate")?;
+        let world = Self {
+            host,
+            manager,
+            grants: plugins::grants(&component)?,
+            component,
+        };
+        world.install_and_ask(0).await?;
+        Ok(world)
+    }
+
     pub(crate) async fn install(&self, label: usize) -> Result<(), Failure> {
         self.stage(label, Staging::Activate).await
     }
@@ -91,25 +115,7 @@ impl World {
 
 pub(crate) async fn section(scale: Scale) -> Result<Section, Failure> {
     let cache = tempfile::tempdir()?;
-    let host = Arc::new(PluginHost::new());
-    let manager = PluginManager::new(
-        plugins::engine(cache.path())?,
-        Arc::clone(&host),
-        Arc::new(MemoryRevisions::new([TENANT])),
-        plugins::connections()?,
-        Ports::memory(),
-        Limits::default(),
-    )
-    .with_trust(russet_plugin_host::package::Trust::unsigned());
-    let component = plugins::component("enrollment-gate")?;
-    let world = Arc::new(World {
-        host,
-        manager,
-        grants: plugins::grants(&component)?,
-        component,
-    });
-    world.install_and_ask(0).await?;
-
+    let world = Arc::new(World::new(cache.path()).await?);
     let mut section = Section::new("Hot swap", METHOD);
     let mut installs = Samples::default();
     for label in 1..=scale.swaps() {
@@ -136,8 +142,7 @@ pub(crate) async fn section(scale: Scale) -> Result<Section, Failure> {
         ),
     );
 
-    rollout::storm(&world, scale, &mut section).await?;
-    rollout::shadow(&world, scale, &mut section).await?;
+    storm::measure(&world, scale, &mut section).await?;
 
     let plugin = plugins::load(&plugins::engine(cache.path())?, &world.component, Some(labelled(0))).await?;
     for tenants in [1, 1_000] {

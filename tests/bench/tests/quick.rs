@@ -70,6 +70,22 @@ fn the_server_is_measured_from_outside() {
 }
 
 #[test]
+fn swaps_shadows_and_loads_are_measured() {
+    let sections = sections("swap,shadow,compile");
+    assert_eq!(sections.len(), 3);
+    for (section, what) in [
+        (0, "memory over"),
+        (0, "calls during swaps"),
+        (1, "hook calls with a shadow"),
+        (1, "hook calls: ratio with to without"),
+        (1, "enrollments: ratio with to without"),
+        (2, "`profile-template`, from the cache"),
+    ] {
+        assert!(has(&sections[section], what), "{what}: {}", sections[section]);
+    }
+}
+
+#[test]
 fn the_page_is_not_written_by_a_run_of_parts() {
     let output = Command::new(env!("CARGO_BIN_EXE_russet-bench"))
         .args(["--quick", "--write"])
