@@ -83,7 +83,9 @@ async fn jumps(backend: Backend, extent: Extent) -> Outcome {
         if site.random.percent(30) {
             site.one_more(&mut running);
         }
-        site.fleet.advances(site.random.between(10, 40)).await;
+        if before >= 0 {
+            site.fleet.advances(site.random.between(10, 40)).await;
+        }
         let jumps = [-10 * DAY, -DAY, -HOUR, -30, 0, 30, HOUR, DAY, 10 * DAY];
         // The first are the worst: far ahead, and back; and ahead, and back for the next process.
         let to = match run {
@@ -103,10 +105,10 @@ async fn jumps(backend: Backend, extent: Extent) -> Outcome {
             clock.set(to);
         }
         before = to;
-        // Before the identities of its devices, a server takes commands and nothing else.
+        // Before the identities of its devices, a server refuses them, and takes commands until enough wait.
         match to {
             0.. => site.fleet.advances(20).await,
-            _ => site.fleet.advances(1).await,
+            _ => site.world.admin.reach().await,
         }
         site.after_a_fault(&format!("a jump of the clock to {to:+} seconds"))
             .await;
