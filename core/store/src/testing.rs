@@ -36,6 +36,13 @@ pub fn statements_by_entry() -> &'static [&'static str] {
     &crate::commands::BY_ENTRY
 }
 
+/// The statements that ask about the queues of many devices, as PostgreSQL gets them: each has to look up a device by itself.
+#[must_use]
+pub fn statements_by_device() -> Vec<String> {
+    let of_postgres = |sql: &crate::db::Sql| crate::db::IntoSql::text(*sql, sea_orm::DbBackend::Postgres);
+    crate::push::BY_DEVICE.iter().map(of_postgres).collect()
+}
+
 /// Set to `1` to leave the tests on PostgreSQL out.
 pub const SKIP_VARIABLE: &str = "RUSSET_TEST_SKIP_POSTGRES";
 

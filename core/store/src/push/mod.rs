@@ -128,11 +128,23 @@ const REQUEST: Sql = Sql::per(
 );
 
 /// Rows of devices that have fetched and answered everything, once their next push is due; of the first that are due, so
-/// that a long outbox is not read for each claim.
-const ALL_FETCHED: &str = "DELETE FROM push_outbox WHERE enrollment_id IN (SELECT p.enrollment_id FROM \
-     (SELECT enrollment_id, again FROM push_outbox WHERE lease_until IS NULL AND due_at <= $1 ORDER BY due_at LIMIT $2) AS p \
-     WHERE p.again AND NOT EXISTS (SELECT 1 FROM queue_entries q \
-     WHERE q.enrollment_id = p.enrollment_id AND q.finished_at IS NULL AND q.state <> 'held')) AND again";
+/// that a long outbox is not read for each claim. Each device is looked up by itself: as a join, which `NOT EXISTS` and `IN`
+/// may become, PostgreSQL would read the queues of all devices for it.
+macro_rules! all_fetched {
+    ($begin:literal, $end:literal) => {
+        concat!(
+            "DELETE FROM push_outbox WHERE enrollment_id ",
+            $begin,
+            "SELECT p.enrollment_id FROM (SELECT enrollment_id, again FROM push_outbox WHERE lease_until IS NULL \
+             AND due_at <= $1 ORDER BY due_at LIMIT $2) AS p WHERE p.again AND (SELECT q.id FROM queue_entries q \
+             WHERE q.enrollment_id = p.enrollment_id AND q.finished_at IS NULL AND q.state <> 'held' LIMIT 1) IS NULL",
+            $end,
+            " AND again"
+        )
+    };
+}
+
+const ALL_FETCHED: Sql = Sql::per(all_fetched!("IN (", ")"), all_fetched!("= ANY (ARRAY(", "))"));
 
 const CLAIM: Sql = Sql::per(
     "UPDATE push_outbox SET claim = $1, lease_until = $2 WHERE enrollment_id IN \
@@ -157,6 +169,10 @@ const FORGET: Sql = Sql::per(
     "DELETE FROM push_outbox USING json_array_elements_text($1::json) AS t(value) \
      WHERE push_outbox.enrollment_id = t.value::bigint",
 );
+
+/// What is asked about the queues of many devices.
+#[cfg(feature = "testing")]
+pub(crate) const BY_DEVICE: [Sql; 3] = [ALL_FETCHED, CLAIMED, settle::STANDING];
 
 /// How many steps of waves one claim takes at most: of a wave for devices without tokens nothing comes.
 const MAX_STEPS: usize = 4;

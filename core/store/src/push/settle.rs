@@ -34,7 +34,7 @@ pub enum PushOutcome {
 /// fetch may be offered, and the first of what may not be yet. What it is not to have before an approval does not count.
 ///
 /// PostgreSQL locks the rows in the order in which requests do, so that the two do not lock each other up.
-const STANDING: Sql = Sql::per(
+pub(super) const STANDING: Sql = Sql::per(
     concat!(
         "SELECT p.enrollment_id, p.seq, MIN(CASE WHEN q.id IS NOT NULL THEN ",
         offered_at!(),
