@@ -1,8 +1,8 @@
 //! Whether something grows without end: amounts that were read once a day, and what is wrong with them.
 //!
 //! Nothing is measured in time. The first third of the days is for filling up: until then, nothing is old enough to go. After
-//! that, each amount has to stay about where it was in the second third; what grows by the day is half as much again in the
-//! last one.
+//! that, each amount has to stay about where it was in the second third, as the median has it; what grows by the day is more
+//! than half as much again in the last one.
 //!
 //! What this deliberately does not know: what the amounts are of, but for how exact they are.
 
@@ -76,26 +76,37 @@ pub fn complaints(samples: &[Sample], growing: &[Growing]) -> Vec<String> {
     let third = samples.len() / 3;
     let (second, last) = samples[third..].split_at(samples.len() - 2 * third);
     let names: BTreeSet<_> = samples.iter().flat_map(|sample| sample.amounts.keys()).collect();
-    let most = |of: &[Sample], what: &str| of.iter().map(|sample| sample.amount(what)).max().unwrap_or_default();
     let mut found = Vec::new();
     for what in names {
-        let (before, after) = (most(second, what), most(last, what));
+        let (before, after) = (median(second, what), median(last, what));
+        let most = samples
+            .iter()
+            .map(|sample| sample.amount(what))
+            .max()
+            .unwrap_or_default();
         match growing.iter().find(|growing| growing.what == what) {
-            Some(growing) if before.max(after) > growing.most => found.push(format!(
-                "{what}: {after}, and at most {} were expected: {}",
+            Some(growing) if most > growing.most => found.push(format!(
+                "{what}: {most}, and at most {} were expected: {}",
                 growing.most, growing.why
             )),
             Some(_) => {}
             None if after > before + before / 4 + play(what) => {
                 let days: Vec<_> = samples.iter().map(|sample| sample.amount(what)).collect();
                 found.push(format!(
-                    "{what} grows: at most {before} at first, then {after}; by days: {days:?}"
+                    "{what} grows: about {before} at first, then {after}; by days: {days:?}"
                 ));
             }
             None => {}
         }
     }
     found
+}
+
+/// The amount in the middle: a day that is unlike the others does not count.
+fn median(of: &[Sample], what: &str) -> u64 {
+    let mut amounts: Vec<_> = of.iter().map(|sample| sample.amount(what)).collect();
+    amounts.sort_unstable();
+    amounts.get(amounts.len() / 2).copied().unwrap_or_default()
 }
 
 /// The days, a line each, for people; of many days some.
@@ -153,6 +164,12 @@ mod tests {
         let filling = |day: u64| day.min(3) * 400 + day % 2 * 40;
         assert_eq!(complaints(&days(9, filling), &[]), [""; 0]);
         assert_eq!(complaints(&days(9, |_| 0), &[]), [""; 0]);
+    }
+
+    #[test]
+    fn one_day_that_is_unlike_the_others_is_no_growth() {
+        let busy = |day: u64| if day == 8 { 900 } else { 30 };
+        assert_eq!(complaints(&days(9, busy), &[]), [""; 0]);
     }
 
     #[test]
