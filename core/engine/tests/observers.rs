@@ -281,6 +281,32 @@ async fn an_event_in_the_hands_of_a_killed_node_is_handed_over_again() {
 }
 
 #[tokio::test]
+async fn after_days_without_a_server_no_tenants_events_are_forgotten() {
+    let (world, watch) = watching(&["enrollment.token-updated"]).await;
+    let (store, tenant) = (&world.store, world.store.default_tenant());
+    let another = store.create_tenant("another", world.now).await.unwrap();
+    let node = Node::start(&world);
+    let device = world.enrolled("A1").await;
+    drained(&world).await;
+    node.stop().await;
+    world.send(&device, device.token_update()).await.unwrap();
+    // As if all of that was long ago; the other tenant is the first in line.
+    let long_ago = world.now - jiff::SignedDuration::from_hours(72);
+    for tenant in [another, tenant] {
+        store
+            .observers_seen(tenant, vec!["watch".to_owned()], long_ago)
+            .await
+            .unwrap();
+    }
+    let node = Node::start(&world);
+    until("what happened meanwhile is handed over", async || {
+        watch.of("A1").len() == 2
+    })
+    .await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_failing_event_holds_up_its_device_and_is_parked_in_the_end() {
     let (world, watch) = watching(&["enrollment"]).await;
     *watch.fails.lock().unwrap() = Some(("A1".to_owned(), 3));

@@ -104,6 +104,27 @@ async fn many_commands_are_few_pushes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_a_killed_server_had_on_its_way_holds_nothing_up() {
+    let world = World::builder().without_gate().at_a_lasting_address();
+    let mut world = world.set("push.lease_seconds", 3_600).start().await;
+    let mac = world.enrolled(MAC).await;
+    let hold = world.apns.hold(&token(&mac));
+    let first = json!({"RequestType": "SecurityInfo"});
+    let first = world.admin.command(&[MAC], first).await;
+    soon("the push is on its way", hold.reached(1)).await;
+    world.server.kill();
+    hold.release();
+    world.listen(&mac);
+    world.server.resume().await.unwrap();
+    world.admin.reach().await;
+    let second = json!({"RequestType": "ProfileList"});
+    let second = world.admin.command(&[MAC], second).await;
+    for uuid in [first, second] {
+        assert_eq!(world.admin.finished(&uuid).await["devices"][0]["state"], "acknowledged");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_is_made_again() {
     let (world, mac) = world().await;
     world.listen(&mac);
