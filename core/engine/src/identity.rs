@@ -31,12 +31,12 @@ impl DeviceIdentity {
 /// The most verified certificates that are remembered: about 10 MB.
 const REMEMBERED: usize = 100_000;
 
-/// Certificates whose chain was verified: the check is half of the cost of a signed message.
+/// Certificates whose chain was verified, with the end of their validity: the check is half of the cost of a signed message.
 #[derive(Debug, Default)]
-pub(crate) struct VerifiedIdentities(Mutex<HashMap<[u8; 32], (Timestamp, Timestamp)>>);
+pub(crate) struct VerifiedIdentities(Mutex<HashMap<[u8; 32], Timestamp>>);
 
 impl VerifiedIdentities {
-    fn validity(&self, sha256: &[u8; 32]) -> Option<(Timestamp, Timestamp)> {
+    fn not_after(&self, sha256: &[u8; 32]) -> Option<Timestamp> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -49,10 +49,7 @@ impl VerifiedIdentities {
         if verified.len() >= REMEMBERED {
             verified.clear();
         }
-        verified.insert(
-            certificate.sha256(),
-            (certificate.not_before(), certificate.not_after()),
-        );
+        verified.insert(certificate.sha256(), certificate.not_after());
     }
 }
 
@@ -123,19 +120,20 @@ impl Engine {
         }
     }
 
+    /// A certificate of this server's authority is good from the moment that it was issued, whatever it says: a clock that
+    /// was ahead then must not lock out its device, which could not even renew, until that time has come.
     pub(crate) fn verify(&self, certificate: Certificate, now: Timestamp) -> Result<DeviceIdentity, IdentityError> {
-        match self.inner.verified.validity(&certificate.sha256()) {
-            Some((not_before, not_after)) => {
-                if now < not_before || now > not_after {
+        match self.inner.verified.not_after(&certificate.sha256()) {
+            Some(not_after) => {
+                if now > not_after {
                     return Err(IdentityError::NotValidNow);
                 }
             }
-            None => match self
-                .inner
-                .authorities
-                .device_anchors
-                .verify_chain(&certificate, &[], now)
-            {
+            None => match self.inner.authorities.device_anchors.verify_chain(
+                &certificate,
+                &[],
+                now.max(certificate.not_before()),
+            ) {
                 Ok(()) => self.inner.verified.remember(&certificate),
                 Err(ChainError::Expired { .. } | ChainError::NotYetValid { .. }) => {
                     return Err(IdentityError::NotValidNow);

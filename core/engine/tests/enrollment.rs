@@ -168,6 +168,23 @@ async fn a_certificate_of_another_authority_or_out_of_time_is_refused() {
 }
 
 #[tokio::test]
+async fn an_identity_from_a_clock_that_was_ahead_is_good_when_the_clock_is_right() {
+    let world = World::new().await;
+    let device = world.enrolled("C02A").await;
+    for days in [30, 31] {
+        let before = world.now - jiff::SignedDuration::from_hours(24 * days);
+        world.send_at(&device, device.idle(), before).await.unwrap();
+    }
+    let other = World::new().await;
+    let before = other.now - jiff::SignedDuration::from_hours(24 * 30);
+    let error = other.send_at(&device, device.idle(), before).await.unwrap_err();
+    assert!(
+        matches!(error, DeviceError::Identity(IdentityError::UnknownAuthority)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_renewed_identity_keeps_the_queue_and_the_escrow_and_a_new_enrollment_does_not() {
     let world = World::new().await;
     let device = world.enrolled("C02A").await;

@@ -197,7 +197,7 @@ async fn chain(store: Store, node: Uuid) {
 async fn follow_clock(store: Store, tls: Arc<tokio::sync::Mutex<TlsRenewal>>) {
     match store.follow_clock(Timestamp::now()).await {
         Ok(false) => {}
-        Ok(true) => tls.lock().await.renew(),
+        Ok(true) => tls.lock().await.follow_clock(),
         Err(error) => tracing::warn!(error = %error, "it could not be seen whether the clock went back; trying again"),
     }
 }
@@ -241,9 +241,19 @@ pub(crate) struct TlsRenewal {
     pub(crate) bound: SocketAddr,
     /// The operator's certificate as it is served.
     pub(crate) served: Option<String>,
+    /// When the server's own certificate was issued.
+    pub(crate) issued: Timestamp,
 }
 
 impl TlsRenewal {
+    /// A certificate that was issued before the clock went back may be valid only later. One that is valid stays: clients whose
+    /// clocks are behind know it already.
+    fn follow_clock(&mut self) {
+        if self.issued > Timestamp::now() {
+            self.renew();
+        }
+    }
+
     fn renew(&mut self) {
         if let Err(error) = self.try_renew() {
             tracing::error!(
@@ -263,8 +273,10 @@ impl TlsRenewal {
             }
             None => {
                 let (names, addresses) = parts::tls_names(&self.config, self.bound);
-                let identity = self.engine.tls_identity(&names, &addresses, Timestamp::now())?;
+                let now = Timestamp::now();
+                let identity = self.engine.tls_identity(&names, &addresses, now)?;
                 self.tls.replace_der(identity.chain, &identity.key_pkcs8)?;
+                self.issued = now;
             }
         }
         Ok(())

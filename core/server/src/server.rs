@@ -188,6 +188,7 @@ impl ServerBuilder {
             config,
             bound,
             served,
+            issued: now,
         };
         let stop = CancellationToken::new();
         metrics::serve(&renewal.config.metrics, &engine, &stop).await?;

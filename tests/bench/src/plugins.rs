@@ -59,19 +59,24 @@ pub(crate) fn connections() -> Result<Connections, Failure> {
     })
 }
 
-/// Loads a plugin with the server's default limits.
-pub(crate) async fn load(
-    engine: &PluginEngine,
-    component: &Arc<[u8]>,
-    settings: Option<Value>,
-) -> Result<LoadedPlugin, Failure> {
-    let source = PluginSource {
+/// A plugin with all that it asks for, and the server's default limits.
+pub(crate) fn source(component: &Arc<[u8]>, settings: Option<Value>) -> Result<PluginSource, Failure> {
+    Ok(PluginSource {
         tenant: TENANT.into(),
         component: Arc::clone(component),
         settings,
         grants: grants(component)?,
         limits: Limits::default(),
-    };
+    })
+}
+
+/// Loads a plugin.
+pub(crate) async fn load(
+    engine: &PluginEngine,
+    component: &Arc<[u8]>,
+    settings: Option<Value>,
+) -> Result<LoadedPlugin, Failure> {
+    let source = source(component, settings)?;
     Ok(LoadedPlugin::load(engine, &connections()?, &Ports::memory(), source).await?)
 }
 

@@ -189,9 +189,19 @@ impl Checker {
                 (member.finished(), journal, member)
             })
             .collect();
-        let accepted = fleet.books.accepted();
+        let mut accepted = fleet.books.accepted();
         self.possible(&mut findings).await;
         let entries = self.entries().await;
+        // What somebody began to take back meanwhile may be taken back in what was read.
+        let now: BTreeMap<_, _> = fleet
+            .books
+            .accepted()
+            .into_iter()
+            .map(|command| (command.uuid, command.taken_back))
+            .collect();
+        for command in &mut accepted {
+            command.taken_back |= now.get(&command.uuid).copied().unwrap_or_default();
+        }
         for (finished, journal, member) in &told {
             answers(&mut findings, member, finished, &entries, self.forgets);
             queued(&mut findings, member, journal, &accepted, &entries, self.forgets);

@@ -110,7 +110,11 @@ async fn nothing_is_lost(world: WorldBuilder) {
             assert_eq!(own["state"], "acknowledged", "an answer was lost: {command}");
             assert!(own["result"].is_object(), "a result was lost: {command}");
         }
-        device.run_until_idle().await.unwrap();
+        // The first session begins with the answer that the kill left with the device. If the server had it already, what came
+        // in return was lost on the way, and is offered when the device comes of itself.
+        for _ in 0..2 {
+            device.run_until_idle().await.unwrap();
+        }
     }
     // What the administrator was told was queued has been delivered, to each device once.
     let acknowledged = acknowledged.lock().unwrap().clone();
