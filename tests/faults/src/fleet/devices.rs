@@ -94,6 +94,14 @@ impl Fleet {
         self.poll(member).await
     }
 
+    /// Lets each device come of itself, as one does that starts.
+    pub async fn come(&self) {
+        for member in self.members() {
+            self.poll(&member).await;
+        }
+        tokio::time::sleep(REST).await;
+    }
+
     /// A session of a device that polls by itself.
     pub(super) async fn poll(&self, member: &Member) -> bool {
         match member.device.run_until_idle().await {

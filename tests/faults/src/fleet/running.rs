@@ -95,15 +95,7 @@ impl Running {
                 fleet.poll(member).await;
             }
             let missing = fleet.missing();
-            if missing.is_empty() {
-                // What came with an answer that was lost is offered when its device comes of itself; the first session may begin
-                // with an answer that it kept. Renewals and what was taken back are never missing.
-                for member in fleet.members().iter().cycle().take(2 * fleet.members().len()) {
-                    fleet.poll(member).await;
-                }
-                return missing;
-            }
-            if Instant::now() > deadline {
+            if missing.is_empty() || Instant::now() > deadline {
                 return missing;
             }
             tokio::time::sleep(REST).await;
