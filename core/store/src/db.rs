@@ -93,7 +93,7 @@ impl Db {
         }
     }
 
-    /// Whether several statements can be one text, with one set of values: PostgreSQL takes one at a time.
+    /// Whether it is SQLite: one server and one writer; and a text may hold several statements, with one set of values.
     pub(crate) fn is_sqlite(&self) -> bool {
         self.get_database_backend() == DbBackend::Sqlite
     }

@@ -49,7 +49,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn end_leases(&self) -> Result<u64, StoreError> {
-        if self.backend_name() != "sqlite" {
+        if !self.read().is_sqlite() {
             return Ok(0);
         }
         self.write((), |db, ()| {

@@ -128,7 +128,7 @@ impl Store {
     /// Gives the pages of what was deleted back to the file system, a few at a time. PostgreSQL's autovacuum keeps them for
     /// new rows instead.
     async fn shrink(&self) -> Result<(), StoreError> {
-        if self.backend_name() != "sqlite" {
+        if !self.read().is_sqlite() {
             return Ok(());
         }
         loop {

@@ -87,7 +87,8 @@ impl Store {
     }
 }
 
-macro_rules! columns {
+/// The columns of a record, in the order of [`row_values`].
+macro_rules! decision_columns {
     () => {
         "tenant_id, enrollment_id, hook, plugin, revision, subject, verdict, reason, fault, failure_rule, duration_us, \
          created_at, effects, input_sha256, journal_sha256, verdict_sha256, host_calls, cpu_ticks, memory_bytes, sealed, \
@@ -95,15 +96,14 @@ macro_rules! columns {
     };
 }
 
-/// The columns of a record, in the order of [`row_values`].
-pub(crate) const COLUMNS: &str = columns!();
+pub(crate) use decision_columns;
 
 /// How many they are.
 pub(crate) const COLUMN_COUNT: usize = 21;
 
 const INSERT: &str = concat!(
     "INSERT INTO decisions (",
-    columns!(),
+    decision_columns!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
 );
 

@@ -13,11 +13,12 @@ use sea_orm::QueryResult;
 use sea_orm::sqlx;
 use serde_json::Value as Json;
 
+use super::at_once::{enrollment_columns, plans, token_columns, waits};
 use super::{AuthenticateWrite, TokenTarget, TokenUpdateWrite, TokenUpdated};
 use crate::backend::BoxFuture;
 use crate::backend::lanes::{Bundle, Lane, failed};
 use crate::db::{Row, ms, words};
-use crate::decisions::NewDecision;
+use crate::decisions::{NewDecision, decision_columns};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, Sha256};
 use crate::store::Store;
@@ -37,24 +38,24 @@ pub(crate) struct Arriving;
 /// A certificate is locked before it is bound, and an enrollment before its token is written: what was read of them stays
 /// so until the end. What would have to be requested with a token (a push for commands that wait, a plan of declarations)
 /// leaves the token out.
-const STATEMENT: &str = "WITH new AS MATERIALIZED (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], \
+const STATEMENT: &str = concat!(
+    "WITH new AS MATERIALIZED (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], \
      $5::text[], $6::bytea[], $7::text[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], \
      $14::text[], $15::text[], $16::text[], $17::text[], $18::text[]) \
      AS a(tenant_id, enrollment_key, channel, person, attributes, sha256, topic, now, udid, serial_number, model, \
      model_name, product_name, os_version, build_version, device_name, imei, meid)), \
      free AS MATERIALIZED (SELECT c.sha256 FROM new n JOIN certificates c ON c.sha256 = n.sha256 \
      WHERE c.tenant_id = n.tenant_id AND c.enrollment_id IS NULL FOR UPDATE OF c SKIP LOCKED), \
-     enrolled AS (INSERT INTO enrollments (tenant_id, enrollment_key, channel, person, attributes, certificate_sha256, \
-     push_topic, created_at, last_seen_at, state, awaiting_configuration, udid, serial_number, model, model_name, \
-     product_name, os_version, build_version, device_name, imei, meid) \
-     SELECT n.tenant_id, n.enrollment_key, n.channel, n.person, n.attributes, n.sha256, n.topic, n.now, n.now, 'pending', \
+     enrolled AS (INSERT INTO enrollments (",
+    enrollment_columns!(),
+    ") SELECT n.tenant_id, n.enrollment_key, n.channel, n.person, n.attributes, n.sha256, n.topic, n.now, n.now, 'pending', \
      FALSE, n.udid, n.serial_number, n.model, n.model_name, n.product_name, n.os_version, n.build_version, n.device_name, \
-     n.imei, n.meid FROM free f JOIN new n ON n.sha256 = f.sha256 ORDER BY n.enrollment_key ON CONFLICT DO NOTHING RETURNING id, certificate_sha256), \
+     n.imei, n.meid FROM free f JOIN new n ON n.sha256 = f.sha256 ORDER BY n.enrollment_key ON CONFLICT DO NOTHING \
+     RETURNING id, certificate_sha256), \
      bound AS (UPDATE certificates c SET enrollment_id = e.id FROM enrolled e WHERE c.sha256 = e.certificate_sha256), \
-     decided AS (INSERT INTO decisions (tenant_id, enrollment_id, hook, plugin, revision, subject, verdict, reason, fault, \
-     failure_rule, duration_us, created_at, effects, input_sha256, journal_sha256, verdict_sha256, host_calls, cpu_ticks, \
-     memory_bytes, sealed, sealed_as) \
-     SELECT n.tenant_id, e.id, d.hook, d.plugin, d.revision, d.subject, d.verdict, d.reason, d.fault, d.failure_rule, \
+     decided AS (INSERT INTO decisions (",
+    decision_columns!(),
+    ") SELECT n.tenant_id, e.id, d.hook, d.plugin, d.revision, d.subject, d.verdict, d.reason, d.fault, d.failure_rule, \
      d.duration_us, n.now, '[]', d.input_sha256, d.journal_sha256, d.verdict_sha256, d.host_calls, d.cpu_ticks, \
      d.memory_bytes, d.sealed, d.sealed_as FROM unnest($19::bytea[], $20::text[], $21::text[], $22::text[], $23::text[], \
      $24::text[], $25::text[], $26::text[], $27::text[], $28::bigint[], $29::bytea[], $30::bytea[], $31::bytea[], \
@@ -64,17 +65,15 @@ const STATEMENT: &str = "WITH new AS MATERIALIZED (SELECT * FROM unnest($1::bigi
      JOIN enrolled e ON e.certificate_sha256 = d.sha256 JOIN new n ON n.sha256 = d.sha256), \
      told AS MATERIALIZED (SELECT t.*, e.state FROM unnest($37::bigint[], $38::text[], $39::bytea[], $40::text[], \
      $41::boolean[], $42::bigint[], $43::bytea[]) AS t(id, topic, token, magic, awaiting, now, sha256) \
-     JOIN enrollments e ON e.id = t.id WHERE e.state <> 'removed' \
-     AND NOT EXISTS (SELECT 1 FROM queue_entries q WHERE q.enrollment_id = e.id AND q.finished_at IS NULL) \
-     AND (e.state <> 'pending' \
-     OR NOT EXISTS (SELECT 1 FROM declaration_sweeps s WHERE s.tenant_id = e.tenant_id AND s.planners) \
-     AND NOT EXISTS (SELECT 1 FROM declaration_assignments a WHERE a.enrollment_id = e.id)) FOR UPDATE OF e SKIP LOCKED), \
-     tokens AS (UPDATE enrollments e SET state = 'active', push_topic = t.topic, push_token = t.token, \
-     push_magic = t.magic, token_parked_at = NULL, awaiting_configuration = t.awaiting, token_updated_at = t.now, \
-     last_seen_at = t.now, enrolled_at = COALESCE(e.enrolled_at, t.now), certificate_sha256 = CASE \
-     WHEN e.state = 'pending' AND e.certificate_sha256 IS NOT NULL THEN COALESCE(t.sha256, e.certificate_sha256) \
-     ELSE e.certificate_sha256 END FROM told t WHERE e.id = t.id) \
-     SELECT id, certificate_sha256, TRUE FROM enrolled UNION ALL SELECT id, NULL, state = 'pending' FROM told";
+     JOIN enrollments e ON e.id = t.id WHERE e.state <> 'removed' AND NOT ",
+    waits!(),
+    " AND (e.state <> 'pending' OR NOT (",
+    plans!(),
+    ")) FOR UPDATE OF e SKIP LOCKED), tokens AS (UPDATE enrollments e SET ",
+    token_columns!("e": "t.topic", "t.token", "t.magic", "t.awaiting", "t.now", "t.sha256"),
+    " FROM told t WHERE e.id = t.id) \
+     SELECT id, certificate_sha256, TRUE FROM enrolled UNION ALL SELECT id, NULL, state = 'pending' FROM told"
+);
 
 impl Bundle for Arriving {
     type Question = Arrival;

@@ -6,22 +6,33 @@
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use super::{AuthenticateWrite, DeviceFacts, EnrollmentState, TokenUpdateWrite};
+use super::{AuthenticateWrite, EnrollmentState, TokenUpdateWrite};
 use crate::certificates::bind;
 use crate::db::{Db, Row, Sql, ms, values};
-use crate::decisions::{COLUMN_COUNT, COLUMNS, record, row_values};
+use crate::decisions::{COLUMN_COUNT, decision_columns, record, row_values};
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, Sha256, TenantId};
+
+/// The columns of an enrollment that begins.
+macro_rules! enrollment_columns {
+    () => {
+        "tenant_id, enrollment_key, channel, person, attributes, certificate_sha256, push_topic, created_at, last_seen_at, \
+         state, awaiting_configuration, udid, serial_number, model, model_name, product_name, os_version, build_version, \
+         device_name, imei, meid"
+    };
+}
+pub(super) use enrollment_columns;
 
 /// The row of an enrollment that begins; its end says what becomes of one that is there.
 macro_rules! insert_enrollment {
     () => {
-        "INSERT INTO enrollments (tenant_id, enrollment_key, channel, person, attributes, certificate_sha256, push_topic, \
-         created_at, last_seen_at, state, awaiting_configuration, udid, serial_number, model, model_name, product_name, \
-         os_version, build_version, device_name, imei, meid) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 'pending', FALSE, \
-         $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
-         ON CONFLICT (tenant_id, enrollment_key) "
+        concat!(
+            "INSERT INTO enrollments (",
+            $crate::enrollments::at_once::enrollment_columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 'pending', FALSE, \
+             $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+             ON CONFLICT (tenant_id, enrollment_key) "
+        )
     };
 }
 pub(super) use insert_enrollment;
@@ -38,24 +49,8 @@ pub(super) fn enroll_values(write: &AuthenticateWrite, now: Timestamp) -> Vec<se
         write.topic.clone(),
         ms(now),
     ];
-    values.extend(facts(&write.facts));
+    values.extend(write.facts.values());
     values
-}
-
-pub(super) fn facts(facts: &DeviceFacts) -> [sea_orm::Value; 10] {
-    [
-        facts.udid.clone(),
-        facts.serial_number.clone(),
-        facts.model.clone(),
-        facts.model_name.clone(),
-        facts.product_name.clone(),
-        facts.os_version.clone(),
-        facts.build_version.clone(),
-        facts.device_name.clone(),
-        facts.imei.clone(),
-        facts.meid.clone(),
-    ]
-    .map(Into::into)
 }
 
 /// A device that was never here, and its certificate, which is bound to nobody. Nothing of the rest happens where the first
@@ -82,8 +77,9 @@ pub(super) async fn enroll(
             continue;
         };
         sql.push_str(&format!(
-            "; INSERT INTO decisions ({COLUMNS}) SELECT {tenant}, c.enrollment_id, {} FROM certificates c \
+            "; INSERT INTO decisions ({}) SELECT {tenant}, c.enrollment_id, {} FROM certificates c \
              WHERE c.sha256 = $6 AND changes() > 0",
+            decision_columns!(),
             rest.join(", ")
         ));
         values.extend(row_values(write.tenant, None, decision, "[]".to_owned(), now));
@@ -119,22 +115,78 @@ const LOCK: Sql = Sql::per(
     "SELECT tenant_id, state FROM enrollments WHERE id = $1 FOR UPDATE",
 );
 
+/// Whether commands wait in the queue of the enrollment `e`.
+macro_rules! waits {
+    () => {
+        "EXISTS (SELECT 1 FROM queue_entries q WHERE q.enrollment_id = e.id AND q.finished_at IS NULL)"
+    };
+}
+pub(super) use waits;
+
+/// Whether the enrollment `e` can have declarations.
+macro_rules! plans {
+    () => {
+        "EXISTS (SELECT 1 FROM declaration_sweeps s WHERE s.tenant_id = e.tenant_id AND s.planners) \
+         OR EXISTS (SELECT 1 FROM declaration_assignments a WHERE a.enrollment_id = e.id)"
+    };
+}
+pub(super) use plans;
+
+/// What a push token changes in its enrollment, whose row is called `$row`.
+macro_rules! token_columns {
+    ($row:literal: $topic:literal, $token:literal, $magic:literal, $awaiting:literal, $now:literal, $sha256:literal) => {
+        concat!(
+            "state = 'active', push_topic = ",
+            $topic,
+            ", push_token = ",
+            $token,
+            ", push_magic = ",
+            $magic,
+            ", token_parked_at = NULL, awaiting_configuration = ",
+            $awaiting,
+            ", token_updated_at = ",
+            $now,
+            ", last_seen_at = ",
+            $now,
+            ", enrolled_at = COALESCE(",
+            $row,
+            ".enrolled_at, ",
+            $now,
+            "), certificate_sha256 = CASE WHEN ",
+            $row,
+            ".state = 'pending' AND ",
+            $row,
+            ".certificate_sha256 IS NOT NULL THEN COALESCE(",
+            $sha256,
+            ", ",
+            $row,
+            ".certificate_sha256) ELSE ",
+            $row,
+            ".certificate_sha256 END"
+        )
+    };
+}
+pub(super) use token_columns;
+
 macro_rules! look {
     () => {
-        "SELECT EXISTS (SELECT 1 FROM queue_entries q WHERE q.enrollment_id = e.id AND q.finished_at IS NULL), \
-         EXISTS (SELECT 1 FROM declaration_sweeps s WHERE s.tenant_id = e.tenant_id AND s.planners) \
-         OR EXISTS (SELECT 1 FROM declaration_assignments a WHERE a.enrollment_id = e.id), e.tenant_id, e.state \
-         FROM enrollments e WHERE e.id = $1"
+        concat!(
+            "SELECT ",
+            waits!(),
+            ", ",
+            plans!(),
+            ", e.tenant_id, e.state FROM enrollments e WHERE e.id = $1"
+        )
     };
 }
 
 macro_rules! update {
     () => {
-        "UPDATE enrollments SET state = 'active', push_topic = $2, push_token = $3, push_magic = $4, \
-         token_parked_at = NULL, awaiting_configuration = $5, token_updated_at = $6, last_seen_at = $6, \
-         enrolled_at = COALESCE(enrolled_at, $6), certificate_sha256 = CASE WHEN state = 'pending' \
-         AND certificate_sha256 IS NOT NULL THEN COALESCE($7, certificate_sha256) ELSE certificate_sha256 END \
-         WHERE id = $1 AND state <> 'removed'"
+        concat!(
+            "UPDATE enrollments SET ",
+            token_columns!("enrollments": "$2", "$3", "$4", "$5", "$6", "$7"),
+            " WHERE id = $1 AND state <> 'removed'"
+        )
     };
 }
 

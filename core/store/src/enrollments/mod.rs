@@ -49,6 +49,25 @@ pub struct DeviceFacts {
     pub meid: Option<String>,
 }
 
+impl DeviceFacts {
+    /// Their values, in the order of the fields and of the columns.
+    pub(crate) fn values(&self) -> [sea_orm::Value; 10] {
+        [
+            self.udid.clone(),
+            self.serial_number.clone(),
+            self.model.clone(),
+            self.model_name.clone(),
+            self.product_name.clone(),
+            self.os_version.clone(),
+            self.build_version.clone(),
+            self.device_name.clone(),
+            self.imei.clone(),
+            self.meid.clone(),
+        ]
+        .map(Into::into)
+    }
+}
+
 /// What a user channel says about its user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserFacts {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use super::arrivals::{Arrival, is_plain, plain_token};
-use super::at_once::{self, Before, enroll_values, facts, insert_enrollment, update_token};
+use super::at_once::{self, Before, enroll_values, insert_enrollment, update_token};
 use super::{AuthenticateWrite, TokenTarget, TokenUpdateWrite, TokenUpdated};
 use crate::certificates::bind;
 use crate::commands::{cancel_open, enqueue};
@@ -211,7 +211,7 @@ async fn renew(db: &Db, write: &AuthenticateWrite) -> Result<EnrollmentId, Store
         write.attributes.to_string(),
         write.certificate_sha256.to_vec(),
     ];
-    values.extend(facts(&write.facts));
+    values.extend(write.facts.values());
     let renewed = db
         .one(
             "UPDATE enrollments SET person = COALESCE($3, person), attributes = $4, certificate_sha256 = $5, \

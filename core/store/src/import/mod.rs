@@ -250,7 +250,7 @@ async fn import_device(
         device.topic.clone(),
         ms(now),
     ];
-    values.extend(facts(&device.facts));
+    values.extend(device.facts.values());
     let made = db
         .one(
             "INSERT INTO enrollments (tenant_id, enrollment_key, channel, attributes, certificate_sha256, push_topic, \
@@ -285,7 +285,7 @@ async fn import_device(
             .or(found.certificate)
             .map(|sha256| sha256.to_vec()),
     ];
-    values.extend(facts(&device.facts));
+    values.extend(device.facts.values());
     let changed = db
         .exec(
             "UPDATE enrollments SET certificate_sha256 = $2, udid = $3, serial_number = $4, model = $5, model_name = $6, \
@@ -373,20 +373,4 @@ async fn import_token(db: &Db, token: &ImportedToken, now: Timestamp) -> Result<
     }
     let what = if first { Imported::Created } else { Imported::Updated };
     Ok((found.id, what))
-}
-
-fn facts(facts: &DeviceFacts) -> [sea_orm::Value; 10] {
-    [
-        facts.udid.clone(),
-        facts.serial_number.clone(),
-        facts.model.clone(),
-        facts.model_name.clone(),
-        facts.product_name.clone(),
-        facts.os_version.clone(),
-        facts.build_version.clone(),
-        facts.device_name.clone(),
-        facts.imei.clone(),
-        facts.meid.clone(),
-    ]
-    .map(Into::into)
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use russet_store::{
-    AfterFailure, EffectAction, EnrollmentId, EnrollmentLookup, ManifestSchedule, NewCall, NewCommand, NewDecision,
-    NewEffect, NodeRecord, Poll, ReportStatus, Store,
+    AfterFailure, EnrollmentId, EnrollmentLookup, ManifestSchedule, NewCommand, NodeRecord, Poll, ReportStatus, Store,
 };
 use uuid::Uuid;
 
 use crate::bench::{Bench, Settle, at, master};
 use crate::events::{UPDATED, failed, next, observe, taken, update, watched};
 use crate::queue::report;
+use crate::schedules::{call, decision};
 
 crate::behaviours! {
     what_rested_while_the_clock_was_ahead_is_offered,
@@ -197,28 +197,6 @@ async fn a_push_that_was_under_way_is_settled_by_the_right_clock(bench: Bench) {
     assert!(due <= at(21 + 24 * 3600), "it is woken again within a day: {due}");
 }
 
-fn decision(bench: &Bench, effects: Vec<NewEffect>) -> Vec<NewDecision> {
-    vec![NewDecision {
-        hook: "scheduled".to_owned(),
-        plugin: Some("clock".to_owned()),
-        effects,
-        ..bench.decision("ran")
-    }]
-}
-
-fn call(name: &str, seconds: i64) -> NewEffect {
-    let call = NewCall {
-        name: name.to_owned(),
-        at: at(seconds),
-        payload: String::new(),
-        depth: 1,
-    };
-    NewEffect {
-        enrollment: None,
-        action: EffectAction::ScheduleCall(call),
-    }
-}
-
 async fn plans_events_and_schedules_of_a_clock_that_was_ahead_are_due(bench: Bench) {
     let store = &bench.store;
     observe(&bench, &[UPDATED]);
@@ -234,7 +212,7 @@ async fn plans_events_and_schedules_of_a_clock_that_was_ahead_are_due(bench: Ben
     let plan = store.plan_claim(10, at(60), at(5)).await.unwrap().remove(0);
     store.plan_again(&plan, at(AHEAD + 60), true).await.unwrap();
 
-    let effects = vec![call("failed", 6), call("later", AHEAD)];
+    let effects = vec![call("failed", 6, ""), call("later", AHEAD, "")];
     store
         .record_decisions(bench.tenant, decision(&bench, effects), at(5))
         .await
@@ -408,7 +386,7 @@ async fn a_server_that_ended_has_nothing_in_its_hands(bench: Bench) {
     store.push_request(id, at(2)).await.unwrap();
     store.plan_request(id, at(2)).await.unwrap();
     store
-        .record_decisions(bench.tenant, decision(&bench, vec![call("one", 2)]), at(2))
+        .record_decisions(bench.tenant, decision(&bench, vec![call("one", 2, "")]), at(2))
         .await
         .unwrap();
     let hour = at(3_600);

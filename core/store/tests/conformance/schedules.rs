@@ -59,7 +59,7 @@ async fn seen(bench: &Bench, schedules: Vec<ManifestSchedule>, seconds: i64) {
         .unwrap();
 }
 
-fn decision(bench: &Bench, effects: Vec<NewEffect>) -> Vec<NewDecision> {
+pub(crate) fn decision(bench: &Bench, effects: Vec<NewEffect>) -> Vec<NewDecision> {
     vec![NewDecision {
         hook: "scheduled".to_owned(),
         plugin: Some("clock".to_owned()),
@@ -68,7 +68,7 @@ fn decision(bench: &Bench, effects: Vec<NewEffect>) -> Vec<NewDecision> {
     }]
 }
 
-fn call(name: &str, seconds: i64, payload: &str) -> NewEffect {
+pub(crate) fn call(name: &str, seconds: i64, payload: &str) -> NewEffect {
     NewEffect {
         enrollment: None,
         action: EffectAction::ScheduleCall(NewCall {
