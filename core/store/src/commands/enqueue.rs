@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
+use sea_orm::ConnectionTrait;
 use serde_json::json;
 
 use super::{Approval, Enqueued, EntryState, NewCommand, Targets};
@@ -34,7 +35,7 @@ macro_rules! fan_out {
 
 /// For targets: by whether the command has a dedupe key, and whether it goes out in waves of `$10` devices a minute. The
 /// partial index of dedupe keys refuses the rows that would be a second one, also between two transactions; without a key no
-/// row can be, as the command is new, and no row is looked for first.
+/// row can be, as the command is new, and no row is looked for first. See [`Tries`] for what is done with a key.
 macro_rules! variants {
     ($targets:literal) => {
         [
@@ -63,9 +64,7 @@ type Variants = [[&'static str; 2]; 2];
 /// it reads all enrollments for the list.
 const NAMED_SQLITE: Variants =
     variants!("json_each($1) AS target CROSS JOIN enrollments e ON e.id = target.value WHERE");
-const NAMED_POSTGRES: Variants = variants!(
-    "unnest(translate($1, '[]', '{}')::bigint[]) AS target(value) JOIN enrollments e ON e.id = target.value WHERE"
-);
+const NAMED_POSTGRES: Variants = variants!("enrollments e WHERE e.id = ANY (translate($1, '[]', '{}')::bigint[]) AND");
 const OF_GROUP: Variants =
     variants!("group_members m JOIN enrollments e ON e.id = m.enrollment_id WHERE m.group_id = $1 AND");
 const OF_TENANT: Variants = variants!("enrollments e WHERE $1 = 0 AND e.parent_id IS NULL AND");
@@ -85,9 +84,32 @@ const GROUP_SIZE: &str = "SELECT COUNT(*) FROM group_members m JOIN enrollments 
 const TENANT_SIZE: &str = "SELECT COUNT(*) FROM enrollments e WHERE $1 = 0 AND e.parent_id IS NULL AND e.tenant_id = $2 \
      AND e.state <> 'removed'";
 
+/// Whether any device of the tenant has a command with this key open. Of the open entries with keys, the index is read; what
+/// else stands in the table is not.
+const ASKED: Sql = Sql::per(
+    "SELECT 1 FROM queue_entries INDEXED BY queue_dedupe WHERE finished_at IS NULL AND dedupe_key = $1 AND tenant_id = $2 \
+     LIMIT 1",
+    "SELECT 1 FROM queue_entries WHERE finished_at IS NULL AND dedupe_key = $1 AND tenant_id = $2 LIMIT 1",
+);
+
+/// For fewer named enrollments it makes no difference whether each is looked at first.
+const FEW: usize = 100;
+
+/// How the queues are filled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tries {
+    /// Without a key nothing is a duplicate.
+    Unkeyed,
+    /// Nothing seems to be a duplicate: looking at each row first would take longer than all the rest. If one is after all,
+    /// the index refuses the statement, and it is run again looking.
+    Hoping,
+    /// Each row is looked at first.
+    Looking,
+}
+
 impl Store {
     /// Queues a command, and requests a push for each enrollment that can be woken. One that is held waits for its approval
-    /// and wakes nobody.
+    /// and wakes nobody. One with a dedupe key that nobody gets, because all have it or there is nobody, is not kept.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when a command with this UUID exists.
@@ -136,8 +158,9 @@ pub(crate) async fn enqueue(
 
 async fn enqueue_for(db: &Db, command: &NewCommand, targets: &Targets, now: Timestamp) -> Result<Enqueued, StoreError> {
     let id = insert(db, command, now).await?;
+    let (queued, tried) = fan_out(db, command, id, targets, now).await?;
     let mut result = Enqueued {
-        queued: fan_out(db, command, id, targets, now).await?,
+        queued,
         ..Enqueued::default()
     };
     if command.hold.is_none() && result.queued > 0 {
@@ -155,8 +178,8 @@ async fn enqueue_for(db: &Db, command: &NewCommand, targets: &Targets, now: Time
     events::tell_queued(db, command.tenant, id, detail, now).await?;
     match targets {
         Targets::Enrollments(targets) => left_out(db, command, id, targets, &mut result).await?,
-        // Without a key nothing can be a duplicate, and nobody has to be counted.
-        Targets::Group(_) | Targets::All if command.dedupe_key.is_none() => {}
+        // Nothing was a duplicate, and nobody has to be counted.
+        Targets::Group(_) | Targets::All if tried != Tries::Looking => {}
         Targets::Group(_) | Targets::All => {
             let (sql, group) = match targets {
                 Targets::Group(group) => (GROUP_SIZE, group.0),
@@ -203,18 +226,26 @@ async fn insert(db: &Db, command: &NewCommand, now: Timestamp) -> Result<i64, St
     .get(0)
 }
 
-async fn fan_out(db: &Db, command: &NewCommand, id: i64, targets: &Targets, now: Timestamp) -> Result<u64, StoreError> {
-    let pace = command.pace.filter(|pace| *pace > 0);
-    let of = |variants: &Variants| variants[usize::from(command.dedupe_key.is_some())][usize::from(pace.is_some())];
-    let (sql, target): (Sql, sea_orm::Value) = match targets {
-        Targets::Enrollments(targets) if targets.is_empty() => return Ok(0),
+/// Fills the queues: how many, and how that went.
+async fn fan_out(
+    db: &Db,
+    command: &NewCommand,
+    id: i64,
+    targets: &Targets,
+    now: Timestamp,
+) -> Result<(u64, Tries), StoreError> {
+    let (variants, target): ([&Variants; 2], sea_orm::Value) = match targets {
+        Targets::Enrollments(targets) if targets.is_empty() => return Ok((0, Tries::Unkeyed)),
         Targets::Enrollments(targets) => {
             let each: BTreeSet<i64> = targets.iter().map(|id| id.0).collect();
-            (Sql::per(of(&NAMED_SQLITE), of(&NAMED_POSTGRES)), id_list(each).into())
+            ([&NAMED_SQLITE, &NAMED_POSTGRES], id_list(each).into())
         }
-        Targets::Group(group) => (Sql::per(of(&OF_GROUP), of(&OF_GROUP)), group.0.into()),
-        Targets::All => (Sql::per(of(&OF_TENANT), of(&OF_TENANT)), 0i64.into()),
+        Targets::Group(group) => ([&OF_GROUP; 2], group.0.into()),
+        Targets::All => ([&OF_TENANT; 2], 0i64.into()),
     };
+    let pace = command.pace.filter(|pace| *pace > 0);
+    let [sqlite, postgres] = variants.map(|variants| variants.map(|each| each[usize::from(pace.is_some())]));
+    let [blind, looking] = [0, 1].map(|at| Sql::per(sqlite[at], postgres[at]));
     let state = match command.hold {
         Some(_) => EntryState::Held,
         None => EntryState::Pending,
@@ -235,7 +266,53 @@ async fn fan_out(db: &Db, command: &NewCommand, id: i64, targets: &Targets, now:
         state,
     ]);
     values.extend(pace.map(|pace| i64::from(pace).into()));
-    db.exec(sql, values).await
+    let tries = tries(db, command, targets).await?;
+    match tries {
+        Tries::Unkeyed => return Ok((db.exec(blind, values).await?, tries)),
+        Tries::Hoping => {
+            if let Some(queued) = unless_refused(db, blind, values.clone()).await? {
+                return Ok((queued, tries));
+            }
+        }
+        Tries::Looking => {}
+    }
+    Ok((db.exec(looking, values).await?, Tries::Looking))
+}
+
+async fn tries(db: &Db, command: &NewCommand, targets: &Targets) -> Result<Tries, StoreError> {
+    let Some(key) = &command.dedupe_key else {
+        return Ok(Tries::Unkeyed);
+    };
+    let hopes = match targets {
+        Targets::Enrollments(targets) => targets.len() > FEW,
+        Targets::Group(_) => true,
+        // What is refused after a million rows has taken as long as a million rows.
+        Targets::All => db.one(ASKED, values![key.clone(), command.tenant]).await?.is_none(),
+    };
+    Ok(if hopes { Tries::Hoping } else { Tries::Looking })
+}
+
+/// Runs a statement within a transaction, which goes on if a unique index refuses it: then nothing of it was kept.
+async fn unless_refused(db: &Db, sql: Sql, values: Vec<sea_orm::Value>) -> Result<Option<u64>, StoreError> {
+    // SQLite takes back the statement alone; PostgreSQL gives up the transaction.
+    let frame = |words: &'static str| async move {
+        match db.is_sqlite() {
+            true => Ok(()),
+            false => db.execute_unprepared(words).await.map(|_| ()),
+        }
+    };
+    frame("SAVEPOINT fan_out").await?;
+    match db.exec(sql, values).await {
+        Ok(changed) => {
+            frame("RELEASE SAVEPOINT fan_out").await?;
+            Ok(Some(changed))
+        }
+        Err(error) if error.is_duplicate() => {
+            frame("ROLLBACK TO SAVEPOINT fan_out").await?;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Which of the named targets did not get it.

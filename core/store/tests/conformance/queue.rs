@@ -226,10 +226,14 @@ async fn an_unanswered_duplicate_is_not_queued(bench: Bench) {
     assert_eq!((again.queued, again.deduplicated), (1, vec![first]));
     // Delivered or put off, it is still unanswered.
     assert_eq!(next(&bench, first, 4).await, Some(uuid));
+    let refused = keyed();
+    let nobody = refused.uuid;
     assert_eq!(
-        store.enqueue(keyed(), vec![first], at(5)).await.unwrap().deduplicated,
+        store.enqueue(refused, vec![first], at(5)).await.unwrap().deduplicated,
         [first]
     );
+    // Of what nobody gets nothing is kept.
+    assert!(store.command(bench.tenant, nobody).await.unwrap().is_none());
     store
         .report(first, report(uuid, ReportStatus::NotNow), at(6))
         .await
