@@ -229,24 +229,27 @@ impl ApiUser {
     }
 
     /// Installs a plugin of this workspace with these settings and all that it asks for; where that is LDAP, the
-    /// connection `corp`.
+    /// connection `corp`, and where it is HTTP, the connection `nowhere`.
     pub async fn install(&self, name: &str, settings: Value) -> Value {
-        let (capabilities, connections): (&[&str], &[&str]) = match name {
-            "hostile" => (&["ldap.search", "log.write", "settings.get"], &["corp"]),
-            "directory-ldap" => (&["ldap.bind", "ldap.search", "log.write", "settings.get"], &["corp"]),
-            "escrow-policy" => {
-                let asked: &[&str] = &[
-                    "clock.now-ms",
-                    "kv.compare-and-set",
-                    "kv.get",
-                    "log.write",
-                    "settings.get",
-                ];
-                (asked, &[])
-            }
-            _ => (&["log.write", "settings.get"], &[]),
+        let (ldap, http) = match name {
+            "hostile" | "directory-ldap" => (&["corp"][..], &[][..]),
+            "hostile-hooks" => (&[][..], &["nowhere"][..]),
+            _ => (&[][..], &[][..]),
         };
-        let grants = json!({"capabilities": capabilities, "connections": {"ldap": connections}});
+        let capabilities: &[&str] = match name {
+            "hostile" => &["ldap.search", "log.write", "settings.get"],
+            "directory-ldap" => &["ldap.bind", "ldap.search", "log.write", "settings.get"],
+            "escrow-policy" => &[
+                "clock.now-ms",
+                "kv.compare-and-set",
+                "kv.get",
+                "log.write",
+                "settings.get",
+            ],
+            "hostile-hooks" => &HOSTILE_HOOKS,
+            _ => &["log.write", "settings.get"],
+        };
+        let grants = json!({"capabilities": capabilities, "connections": {"ldap": ldap, "http": http}});
         let installation = json!({"component": component(name), "settings": settings, "grants": grants});
         let report = self.put(&format!("/plugins/{name}"), &installation).await.ok();
         assert_eq!(report["state"], "active", "{report}");
@@ -275,3 +278,26 @@ pub fn component(name: &str) -> String {
     let file = russet_plugin_build::artifact(name);
     base64::engine::general_purpose::STANDARD.encode(std::fs::read(file).expect("a built plugin can be read"))
 }
+
+/// All that `hostile-hooks` asks for.
+const HOSTILE_HOOKS: [&str; 19] = [
+    "effects.assign-declarations",
+    "effects.assign-profile",
+    "effects.cancel-command",
+    "effects.clear-attribute",
+    "effects.emit-event",
+    "effects.enqueue-command",
+    "effects.push",
+    "effects.put-secret",
+    "effects.schedule-call",
+    "effects.set-attribute",
+    "effects.unassign-declarations",
+    "effects.unassign-profile",
+    "escrow-secret.read",
+    "http.send",
+    "inventory.devices-with-attribute",
+    "kv.get",
+    "kv.set",
+    "log.write",
+    "settings.get",
+];

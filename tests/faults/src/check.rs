@@ -193,14 +193,8 @@ impl Checker {
         self.possible(&mut findings).await;
         let entries = self.entries().await;
         // What somebody began to take back meanwhile may be taken back in what was read.
-        let now: BTreeMap<_, _> = fleet
-            .books
-            .accepted()
-            .into_iter()
-            .map(|command| (command.uuid, command.taken_back))
-            .collect();
         for command in &mut accepted {
-            command.taken_back |= now.get(&command.uuid).copied().unwrap_or_default();
+            command.taken_back = fleet.books.is_taken_back(&command.uuid);
         }
         for (finished, journal, member) in &told {
             answers(&mut findings, member, finished, &entries, self.forgets);

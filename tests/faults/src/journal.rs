@@ -106,6 +106,11 @@ impl Books {
         lock(&self.accepted).values().cloned().collect()
     }
 
+    /// Whether somebody has begun to take a command back.
+    pub fn is_taken_back(&self, uuid: &str) -> bool {
+        lock(&self.accepted).get(uuid).is_some_and(|command| command.taken_back)
+    }
+
     /// How many there are.
     pub fn accepted_count(&self) -> usize {
         lock(&self.accepted).len()

@@ -2,46 +2,13 @@
 //! shown. And the records of decisions: exported, verified, and caught when somebody changes one.
 
 use russet_simulator::SimulatedDevice;
-use russet_tests::{World, WorldBuilder, component, eventually};
+use russet_tests::{World, WorldBuilder, eventually};
 use serde_json::{Value, json};
-
-/// Everything that `hostile-hooks` asks for.
-const CAPABILITIES: [&str; 19] = [
-    "effects.assign-declarations",
-    "effects.assign-profile",
-    "effects.cancel-command",
-    "effects.clear-attribute",
-    "effects.emit-event",
-    "effects.enqueue-command",
-    "effects.push",
-    "effects.put-secret",
-    "effects.schedule-call",
-    "effects.set-attribute",
-    "effects.unassign-declarations",
-    "effects.unassign-profile",
-    "escrow-secret.read",
-    "http.send",
-    "inventory.devices-with-attribute",
-    "kv.get",
-    "kv.set",
-    "log.write",
-    "settings.get",
-];
 
 const OBSERVER: &str = "hostile-hooks";
 
 async fn observe(world: &World, mode: &str) {
-    let installation = json!({
-        "component": component(OBSERVER),
-        "settings": {"mode": mode},
-        "grants": {"capabilities": CAPABILITIES, "connections": {"http": ["nowhere"]}},
-    });
-    let report = world
-        .admin
-        .put(&format!("/plugins/{OBSERVER}"), &installation)
-        .await
-        .ok();
-    assert_eq!(report["state"], "active", "{report}");
+    world.admin.install(OBSERVER, json!({"mode": mode})).await;
 }
 
 async fn observer(world: &World) -> Option<Value> {

@@ -15,7 +15,7 @@ use russet_pki::Certificate;
 use russet_pki::ca::{CaOptions, CertificateAuthority};
 use russet_pki::key::KeyKind;
 use russet_simulator::SimulatedDevice;
-use russet_tests::{TOPIC, WorldBuilder, component, eventually, private_address};
+use russet_tests::{TOPIC, WorldBuilder, eventually, private_address};
 use serde_json::json;
 
 use super::clock::{Clock, MISSING};
@@ -154,13 +154,7 @@ struct Growth {
 impl Growth {
     async fn begin(site: Site) -> Self {
         let admin = site.world.admin.clone();
-        let installation = json!({
-            "component": component(PLUGIN),
-            "settings": {"mode": "answer"},
-            "grants": {"capabilities": CAPABILITIES, "connections": {"http": ["nowhere"]}},
-        });
-        let installed = admin.put(&format!("/plugins/{PLUGIN}"), &installation).await.ok();
-        assert_eq!(installed["state"], "active", "{installed}");
+        admin.install(PLUGIN, json!({"mode": "answer"})).await;
         let lost = site.mac("C02LOST00001").build().expect("a device");
         lost.enroll().await.expect("the device enrolls");
         declare(&site, 0).await;
@@ -253,7 +247,9 @@ impl Growth {
         let open = format!(
             "SELECT CAST(q.id AS TEXT) FROM queue_entries q JOIN enrollments e ON e.id = q.enrollment_id \
              WHERE q.finished_at IS NULL AND e.serial_number <> '{lost}' \
-             UNION ALL SELECT CAST(event_id AS TEXT) FROM event_deliveries"
+             UNION ALL SELECT CAST(event_id AS TEXT) FROM event_deliveries \
+             UNION ALL SELECT CAST(v.id AS TEXT) FROM events v JOIN event_cursors c ON c.tenant_id = v.tenant_id \
+             WHERE v.tx > c.tx OR v.tx = c.tx AND v.id > c.event_id"
         );
         eventually("everything is fetched and told", || async {
             let fetched = self.site.fleet.fetch().await;
@@ -324,26 +320,3 @@ async fn declare(site: &Site, day: u64) {
     ]});
     site.world.admin.put("/declaration-sets/base", &set).await.ok();
 }
-
-/// Everything that the plugin asks for.
-const CAPABILITIES: [&str; 19] = [
-    "effects.assign-declarations",
-    "effects.assign-profile",
-    "effects.cancel-command",
-    "effects.clear-attribute",
-    "effects.emit-event",
-    "effects.enqueue-command",
-    "effects.push",
-    "effects.put-secret",
-    "effects.schedule-call",
-    "effects.set-attribute",
-    "effects.unassign-declarations",
-    "effects.unassign-profile",
-    "escrow-secret.read",
-    "http.send",
-    "inventory.devices-with-attribute",
-    "kv.get",
-    "kv.set",
-    "log.write",
-    "settings.get",
-];

@@ -72,8 +72,8 @@ scenarios! {
     "renewals" 3 40 devices::renewals, "identities are renewed while the server is killed";
     "push-service" 5 40 apns::trouble, "APNs refuses, is slow, half-open, sends GOAWAY, hangs up";
     "disorder" 2 20 devices::disorder, "duplicate, late and damaged messages of devices";
-    "growth-sqlite" 6 90 growth::on_sqlite, "days pass, and nothing grows with them, SQLite";
-    "growth-postgres" 6 90 growth::on_postgres, "days pass, and nothing grows with them, PostgreSQL";
+    "growth-sqlite" 9 90 growth::on_sqlite, "days pass, and nothing grows with them, SQLite";
+    "growth-postgres" 9 90 growth::on_postgres, "days pass, and nothing grows with them, PostgreSQL";
     "slow-clients" 1 10 clients::slow, "clients that do not go on";
 }
 
