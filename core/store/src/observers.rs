@@ -5,7 +5,7 @@
 //! again, and one that does not never does it twice. Deliveries about one enrollment are handed over in the order of their
 //! events; one that is given up is parked, and the ones behind it go on.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::db::{Db, Sql, id_list, ms, values, words};
 use crate::decisions::{NewDecision, record};
@@ -102,6 +102,17 @@ const SEEN: Sql = Sql::per(
      ON TRUE ON CONFLICT (tenant_id, plugin) DO UPDATE SET seen_at = excluded.seen_at",
 );
 
+/// How long until an event is looked for again that a transaction beside it, which still ran, made uncertain.
+const SETTLES: SignedDuration = SignedDuration::from_millis(100);
+
+/// When the next delivery is due, and whether a cursor has an event before it that is not certain yet.
+const NEXT_DUE: Sql = Sql::per(
+    "SELECT MIN(due_at), FALSE FROM event_deliveries WHERE parked_at IS NULL AND due_at > $1",
+    "SELECT (SELECT MIN(due_at) FROM event_deliveries WHERE parked_at IS NULL AND due_at > $1), \
+     EXISTS (SELECT 1 FROM event_cursors c WHERE EXISTS (SELECT 1 FROM events e WHERE e.tenant_id = c.tenant_id \
+     AND e.tx >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint AND (e.tx, e.id) > (c.tx, c.event_id)))",
+);
+
 const DUE: &str = "SELECT c.tenant_id, c.plugin FROM event_cursors c WHERE EXISTS \
      (SELECT 1 FROM events e WHERE e.tenant_id = c.tenant_id AND e.tx < $2 AND (e.tx, e.id) > (c.tx, c.event_id)) \
      OR EXISTS (SELECT 1 FROM event_deliveries d WHERE d.tenant_id = c.tenant_id AND d.plugin = c.plugin \
@@ -184,13 +195,15 @@ impl Store {
             .collect()
     }
 
-    /// The next time after this one at which a delivery is tried again; `None` when none waits for a time.
+    /// The next time after this one at which there may be something to do that nobody announces: a delivery is tried
+    /// again, or an event can be taken that could not be yet. `None` when nothing waits for a time.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn observers_next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT MIN(due_at) FROM event_deliveries WHERE parked_at IS NULL AND due_at > $1";
-        self.read().row(sql, values![ms(now)]).await?.time_opt(0)
+        let row = self.read().row(NEXT_DUE, values![ms(now)]).await?;
+        let settles = now.checked_add(SETTLES).ok().filter(|_| row.get(1).unwrap_or(false));
+        Ok(row.time_opt(0)?.into_iter().chain(settles).min())
     }
 
     /// Takes the next events over into an observer's deliveries, those whose kind is wanted; how many events were looked

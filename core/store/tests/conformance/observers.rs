@@ -5,10 +5,12 @@ use std::time::Duration;
 use russet_store::{
     EffectAction, EnrollmentId, EventFilter, EventId, NewDecision, NewEffect, Parked, ReplayFrom, Retention,
 };
+use sea_orm::{ConnectionTrait, Database, TransactionTrait};
 use serde_json::json;
 
 use crate::bench::{Bench, at};
 use crate::events::{UPDATED, WATCH, done, failed, kinds, next, observe, taken, update, watched};
+use crate::locked::has_row_locks;
 
 crate::behaviours! {
     an_observer_begins_with_what_happens_from_now_on,
@@ -19,6 +21,7 @@ crate::behaviours! {
     parked_events_are_shown_and_come_back,
     events_are_replayed,
     no_event_is_skipped,
+    an_event_that_is_not_certain_yet_is_looked_for_again,
     observers_that_are_gone_are_forgotten,
 }
 
@@ -333,4 +336,26 @@ async fn observers_that_are_gone_are_forgotten(bench: Bench) {
         ..Retention::default()
     };
     assert_eq!(store.purge(at(1_000), &retention).await.unwrap().events, 1);
+}
+
+async fn an_event_that_is_not_certain_yet_is_looked_for_again(bench: Bench) {
+    let store = &bench.store;
+    observe(&bench, &[UPDATED]);
+    let id = bench.enrolled("U1").await;
+    watched(&bench).await;
+    taken(&bench, 2).await;
+    if !has_row_locks(&bench) {
+        assert_eq!(store.observers_next_due(at(3)).await.unwrap(), None);
+        return;
+    }
+    let other = Database::connect(bench.url()).await.unwrap().begin().await.unwrap();
+    other.execute_unprepared("SELECT pg_current_xact_id()").await.unwrap();
+    update(&bench, id, 3).await;
+    assert_eq!(store.observers_due(at(3)).await.unwrap(), []);
+    let soon = store.observers_next_due(at(3)).await.unwrap().unwrap();
+    assert!(at(3) < soon && soon < at(4), "{soon}");
+    other.rollback().await.unwrap();
+    taken(&bench, 4).await;
+    assert_eq!(next(&bench, 4).await.len(), 1);
+    assert_eq!(store.observers_next_due(at(4)).await.unwrap(), None);
 }
