@@ -189,6 +189,9 @@ async fn enqueue_for(db: &Db, command: &NewCommand, targets: &Targets, now: Time
             result.duplicates = u64::try_from(size).unwrap_or(0).saturating_sub(result.queued);
         }
     }
+    if result.queued == 0 && command.dedupe_key.is_some() {
+        db.exec("DELETE FROM commands WHERE id = $1", values![id]).await?;
+    }
     Ok(result)
 }
 

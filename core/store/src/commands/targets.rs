@@ -6,7 +6,6 @@ use sea_orm::{ConnectionTrait, DbBackend};
 use super::TargetName;
 use crate::backend::lanes;
 use crate::db::{Sql, values};
-use crate::enrollments::EnrollmentState;
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, TenantId};
 use crate::store::Store;
@@ -15,23 +14,78 @@ use crate::store::Store;
 /// indexes, which is all processor time.
 const CHUNK: usize = 2_500;
 
+/// A row of what a name fits: `at * 16 + column * 4 + is_user * 2 + removed`.
+macro_rules! code {
+    ($column:literal) => {
+        concat!(
+            "n.at * 16 + ",
+            $column,
+            " * 4 + CASE WHEN e.parent_id IS NULL THEN 0 ELSE 2 END + CASE WHEN e.state = 'removed' THEN 1 ELSE 0 END"
+        )
+    };
+}
+
 /// Each name by each of the three columns that it may be in: of a key there is one, a serial number or UDID may be claimed
-/// by several. SQLite reads a CROSS JOIN from left to right; left to itself it reads all enrollments for the names.
+/// by several. The answer is one row, of a list of codes and a list of ids: a row of its own for each name takes longer on
+/// its way than the name takes to be found.
+macro_rules! found {
+    ($names:literal, $begin:literal, $end:literal, $join:literal) => {
+        concat!(
+            "WITH n AS ",
+            $names,
+            " SELECT ",
+            $begin,
+            "f.code",
+            $end,
+            ", ",
+            $begin,
+            "f.id",
+            $end,
+            " FROM (SELECT ",
+            code!(0),
+            " AS code, e.id FROM n",
+            $join,
+            "e.tenant_id = $1 AND e.enrollment_key = n.name UNION ALL SELECT ",
+            code!(1),
+            ", e.id FROM n",
+            $join,
+            "e.serial_number = n.name AND e.tenant_id = $1 UNION ALL SELECT ",
+            code!(2),
+            ", e.id FROM n",
+            $join,
+            "e.udid = n.name AND e.tenant_id = $1) AS f"
+        )
+    };
+}
+
+/// SQLite reads a CROSS JOIN from left to right; left to itself it reads all enrollments for the names. PostgreSQL reads what
+/// is MATERIALIZED in this process only: it would start others for a few thousand names, which takes longer than the look-up.
 const FOUND: Sql = Sql::per(
-    "WITH names AS (SELECT key AS at, value AS name FROM json_each($2)) \
-     SELECT n.at, 0, e.id, e.state, e.parent_id FROM names n \
-     CROSS JOIN enrollments e ON e.tenant_id = $1 AND e.enrollment_key = n.name \
-     UNION ALL SELECT n.at, 1, e.id, e.state, e.parent_id FROM names n \
-     CROSS JOIN enrollments e ON e.serial_number = n.name AND e.tenant_id = $1 \
-     UNION ALL SELECT n.at, 2, e.id, e.state, e.parent_id FROM names n \
-     CROSS JOIN enrollments e ON e.udid = n.name AND e.tenant_id = $1",
-    "SELECT n.at - 1, 0::bigint, e.id, e.state, e.parent_id FROM unnest($2::text[]) WITH ORDINALITY AS n(name, at) \
-     JOIN enrollments e ON e.tenant_id = $1 AND e.enrollment_key = n.name \
-     UNION ALL SELECT n.at - 1, 1::bigint, e.id, e.state, e.parent_id FROM unnest($2::text[]) WITH ORDINALITY AS n(name, at) \
-     JOIN enrollments e ON e.serial_number = n.name AND e.tenant_id = $1 \
-     UNION ALL SELECT n.at - 1, 2::bigint, e.id, e.state, e.parent_id FROM unnest($2::text[]) WITH ORDINALITY AS n(name, at) \
-     JOIN enrollments e ON e.udid = n.name AND e.tenant_id = $1",
+    found!(
+        "(SELECT key AS at, value AS name FROM json_each($2))",
+        "group_concat(",
+        ")",
+        " CROSS JOIN enrollments e ON "
+    ),
+    found!(
+        "MATERIALIZED (SELECT t.at - 1 AS at, t.name FROM unnest($2::text[]) WITH ORDINALITY AS t(name, at))",
+        "array_agg(",
+        ")::text",
+        " JOIN enrollments e ON "
+    ),
 );
+
+/// The numbers of a list as either back end writes it; none is no list.
+fn numbers(list: Option<String>) -> Result<Vec<i64>, StoreError> {
+    let list = list.unwrap_or_default();
+    let numbers = list
+        .trim_matches(['{', '}'])
+        .split(',')
+        .filter(|number| !number.is_empty());
+    numbers
+        .map(|number| number.parse().map_err(|_| StoreError::Corrupt("number")))
+        .collect()
+}
 
 /// Names as an array of the back end: of JSON, or of PostgreSQL, which reads its own in less time.
 fn array_of(names: &[String], backend: DbBackend) -> Result<String, StoreError> {
@@ -119,15 +173,16 @@ impl Store {
 
     async fn resolve_chunk(&self, tenant: TenantId, names: &[String]) -> Result<Vec<TargetName>, StoreError> {
         let list = array_of(names, self.read().get_database_backend())?;
+        let row = self.read().row(FOUND, values![tenant, list]).await?;
+        let (codes, ids) = (numbers(row.get(0)?)?, numbers(row.get(1)?)?);
         let mut fits: Vec<[Vec<Fit>; 3]> = vec![Default::default(); names.len()];
-        for row in self.read().all(FOUND, values![tenant, list]).await? {
-            let at = usize::try_from(row.get::<i64>(0)?).ok();
-            let column = usize::try_from(row.get::<i64>(1)?).ok();
-            let state = row.word(3, EnrollmentState::from_word, "enrollment state")?;
+        for (code, id) in codes.into_iter().zip(ids) {
+            let at = usize::try_from(code / 16).ok();
+            let column = usize::try_from(code / 4 % 4).ok();
             let fit = Fit {
-                is_user: row.get::<Option<i64>>(4)?.is_some(),
-                removed: state == EnrollmentState::Removed,
-                newest: std::cmp::Reverse(row.get(2)?),
+                is_user: code & 2 != 0,
+                removed: code & 1 != 0,
+                newest: std::cmp::Reverse(id),
             };
             let columns = at.and_then(|at| fits.get_mut(at));
             if let Some(column) = columns.zip(column).and_then(|(columns, at)| columns.get_mut(at)) {

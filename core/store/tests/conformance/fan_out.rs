@@ -5,15 +5,19 @@ use russet_store::testing::statements;
 use russet_store::{
     CommandCounts, EnrollmentId, EntryState, NewCommand, Poll, TargetName, Targets, TokenTarget, UserFacts,
 };
+use sea_orm::{ConnectionTrait, Database, TransactionTrait};
 use uuid::Uuid;
 
 use crate::behaviours;
 use crate::bench::{Bench, Settle, at};
+use crate::locked::{has_row_locks, one_waits};
 
 behaviours![
     all_are_the_devices_of_the_tenant,
     a_group_is_its_members,
     duplicates_of_many_are_counted,
+    a_duplicate_among_many_is_left_out_alone,
+    a_duplicate_that_comes_meanwhile_is_left_out_alone,
     a_wave_is_paced,
     names_are_found_however_many_and_however_odd,
     one_statement_queues_for_all,
@@ -27,6 +31,13 @@ async fn devices(bench: &Bench, count: usize) -> Vec<EnrollmentId> {
         ids.push(bench.enrolled(&format!("U{number}")).await);
     }
     ids
+}
+
+fn id_of(name: &TargetName) -> EnrollmentId {
+    match name {
+        TargetName::Enrollment(id) => *id,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn has(bench: &Bench, id: EnrollmentId, uuid: Uuid) -> bool {
@@ -155,6 +166,81 @@ async fn duplicates_of_many_are_counted(bench: Bench) {
     assert_eq!((again.queued, again.duplicates), (0, 3));
 }
 
+fn keyed(bench: &Bench, key: &str) -> NewCommand {
+    NewCommand {
+        dedupe_key: Some(key.to_owned()),
+        ..bench.command("DeviceInformation")
+    }
+}
+
+async fn many(bench: &Bench, count: u32) -> Vec<EnrollmentId> {
+    bench.enrolled_many(count).await;
+    let names: Vec<String> = (1..=count).map(|number| format!("M{number}")).collect();
+    let found = bench.store.resolve_names(bench.tenant, &names).await.unwrap();
+    found.iter().map(id_of).collect()
+}
+
+async fn a_duplicate_among_many_is_left_out_alone(bench: Bench) {
+    let store = &bench.store;
+    let ids = many(&bench, 150).await;
+    let first = store
+        .enqueue(keyed(&bench, "named"), vec![ids[74]], at(2))
+        .await
+        .unwrap();
+    assert_eq!(first.queued, 1);
+    let named = store.enqueue(keyed(&bench, "named"), ids.clone(), at(3)).await.unwrap();
+    assert_eq!((named.queued, named.duplicates), (149, 1));
+    assert_eq!(named.deduplicated, [ids[74]]);
+    assert_eq!(bench.count("push_outbox").await, 150);
+    let again = store.enqueue(keyed(&bench, "named"), ids.clone(), at(4)).await.unwrap();
+    assert_eq!((again.queued, again.deduplicated.len()), (0, 150));
+    // Neither another key nor another tenant's devices are duplicates.
+    let other = store.create_tenant("other", at(0)).await.unwrap();
+    let mut foreign = bench.authenticate_write("F").await;
+    foreign.tenant = other;
+    let foreign = store.authenticate(foreign, at(0)).await.unwrap();
+    let elsewhere = NewCommand {
+        tenant: other,
+        ..keyed(&bench, "all")
+    };
+    assert_eq!(store.enqueue(elsewhere, vec![foreign], at(5)).await.unwrap().queued, 1);
+    let all = store.enqueue(keyed(&bench, "all"), Targets::All, at(5)).await.unwrap();
+    assert_eq!((all.queued, all.duplicates), (150, 0));
+    let group = store.put_group(bench.tenant, "g", ids, true, at(6)).await.unwrap();
+    let group = store
+        .enqueue(keyed(&bench, "all"), Targets::Group(group), at(6))
+        .await
+        .unwrap();
+    assert_eq!((group.queued, group.duplicates), (0, 150));
+    assert_eq!(bench.count("queue_entries").await, 301);
+}
+
+async fn a_duplicate_that_comes_meanwhile_is_left_out_alone(bench: Bench) {
+    if !has_row_locks(&bench) {
+        return;
+    }
+    let ids = many(&bench, 150).await;
+    for (key, targets) in [("named", Targets::from(ids.clone())), ("all", Targets::All)] {
+        let earlier = bench.queued(ids[0], "DeviceInformation").await;
+        let other = Database::connect(bench.url()).await.unwrap().begin().await.unwrap();
+        let entry = format!(
+            "INSERT INTO queue_entries (tenant_id, enrollment_id, command_id, state, priority, attempts, created_at, \
+             dedupe_key) SELECT tenant_id, {}, id, 'pending', 0, 0, 0, '{key}' FROM commands WHERE uuid = '{earlier}'",
+            ids[74]
+        );
+        other.execute_unprepared(&entry).await.unwrap();
+        let (store, command) = (bench.store.clone(), keyed(&bench, key));
+        let uuid = command.uuid;
+        let waits = tokio::spawn(async move { store.enqueue(command, targets, at(3)).await.unwrap() });
+        one_waits(&bench).await;
+        other.commit().await.unwrap();
+        let enqueued = waits.await.unwrap();
+        assert_eq!((enqueued.queued, enqueued.duplicates), (149, 1), "{key}");
+        assert!(!has(&bench, ids[74], uuid).await);
+        assert!(has(&bench, ids[149], uuid).await);
+    }
+}
+
 async fn a_wave_is_paced(bench: Bench) {
     let store = &bench.store;
     let ids = devices(&bench, 5).await;
@@ -210,10 +296,6 @@ async fn names_are_found_however_many_and_however_odd(bench: Bench) {
     names.extend(["null", "", "a\0b", "SERIAL-M1"].map(str::to_owned));
     let found = store.resolve_names(bench.tenant, &names).await.unwrap();
     let many = MANY as usize;
-    let id_of = |name: &TargetName| match name {
-        TargetName::Enrollment(id) => *id,
-        other => panic!("{other:?}"),
-    };
     let first = id_of(&found[0]).0;
     for (at, name) in found[..many].iter().enumerate() {
         assert_eq!(id_of(name).0, first + i64::try_from(at).unwrap(), "{}", names[at]);

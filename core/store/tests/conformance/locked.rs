@@ -99,7 +99,7 @@ impl Device {
 }
 
 /// Until a transaction waits for a lock. That it does is how one knows that it is not just slow.
-async fn one_waits(bench: &Bench) {
+pub(crate) async fn one_waits(bench: &Bench) {
     let waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while bench.count(waiting).await != 1 {
@@ -108,7 +108,7 @@ async fn one_waits(bench: &Bench) {
     }
 }
 
-fn has_row_locks(bench: &Bench) -> bool {
+pub(crate) fn has_row_locks(bench: &Bench) -> bool {
     bench.per("no", "yes") == "yes"
 }
 
