@@ -107,6 +107,7 @@ impl PluginManager {
     ) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         Self {
+            lane: Lane::new(engine.clone()),
             engine,
             host,
             store,
@@ -121,7 +122,6 @@ impl PluginManager {
                 name: host_name(),
                 started_at: Timestamp::now(),
             },
-            lane: Lane::default(),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             tenants: Mutex::default(),
             trips: Trips {
@@ -153,11 +153,11 @@ impl PluginManager {
         self
     }
 
-    /// Sets how much of one processor shadows may use at most in the long run, in hundredths; one, until this is called.
-    /// Calls for which there is no time are not compared, and counted.
+    /// Sets how much of one processor shadows may use at most in the long run, in hundredths; one, until this is called. Beside
+    /// devices' calls they get a twentieth of that. Calls for which there is no time are not compared, and counted.
     #[must_use]
     pub fn with_shadow_percent(mut self, percent: u8) -> Self {
-        self.lane = Lane::of(percent);
+        self.lane = Lane::of(self.engine.clone(), percent);
         self
     }
 

@@ -1,6 +1,9 @@
 //! Where calls run that only are compared: one thread of low priority with a short queue and a small [`Budget`]. What does
 //! not fit is shed, so such a call never takes a processor that a device waits for, nor more than a share of an idle one.
 //!
+//! What it uses while a device's call runs counts many times, so that where devices never pause it runs beside few of their
+//! calls, and where they pause it runs in between.
+//!
 //! Nobody wakes the thread while it has something to do: that would cost a device's call more than all the rest of a
 //! comparison. It looks for calls every few milliseconds, and sleeps for good when none came for a while.
 
@@ -13,6 +16,7 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::budget::Budget;
+use crate::PluginEngine;
 
 /// How many calls may wait.
 const WAITING: usize = 256;
@@ -39,20 +43,21 @@ pub(crate) type Place<'a> = mpsc::Permit<'a, Job>;
 /// The thread, started when it is needed first. It ends with the last clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
+    engine: PluginEngine,
     percent: u8,
     queue: Arc<OnceLock<Option<mpsc::Sender<Job>>>>,
 }
 
-impl Default for Lane {
-    fn default() -> Self {
-        Self::of(PERCENT)
-    }
-}
-
 impl Lane {
-    /// A thread that uses so many hundredths of a processor at most.
-    pub(crate) fn of(percent: u8) -> Self {
+    /// A thread beside the calls of an engine.
+    pub(crate) fn new(engine: PluginEngine) -> Self {
+        Self::of(engine, PERCENT)
+    }
+
+    /// One that uses so many hundredths of a processor at most.
+    pub(crate) fn of(engine: PluginEngine, percent: u8) -> Self {
         Self {
+            engine,
             percent,
             queue: Arc::default(),
         }
@@ -60,7 +65,7 @@ impl Lane {
 
     /// A place in the queue, if one is free.
     pub(crate) fn reserve(&self) -> Option<Place<'_>> {
-        let sender = self.queue.get_or_init(|| match start(self.percent) {
+        let sender = self.queue.get_or_init(|| match start(self.engine.clone(), self.percent) {
             Ok(sender) => Some(sender),
             Err(error) => {
                 tracing::error!(error = %error, "the thread for shadow calls can not be started; nothing is compared");
@@ -71,19 +76,19 @@ impl Lane {
     }
 }
 
-fn start(percent: u8) -> std::io::Result<mpsc::Sender<Job>> {
+fn start(engine: PluginEngine, percent: u8) -> std::io::Result<mpsc::Sender<Job>> {
     let (sender, jobs) = mpsc::channel::<Job>(WAITING);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("plugin-shadow".to_owned())
         .spawn(move || {
             lower_priority();
-            runtime.block_on(work(jobs, Budget::new(percent)));
+            runtime.block_on(work(&engine, jobs, Budget::new(percent)));
         })?;
     Ok(sender)
 }
 
-async fn work(mut jobs: mpsc::Receiver<Job>, mut budget: Budget) {
+async fn work(engine: &PluginEngine, mut jobs: mpsc::Receiver<Job>, mut budget: Budget) {
     let mut looked = Instant::now();
     // The one call that wakes the thread.
     while let Some(first) = jobs.recv().await {
@@ -99,12 +104,17 @@ async fn work(mut jobs: mpsc::Receiver<Job>, mut budget: Budget) {
                 let Some(job) = first.take().or_else(|| jobs.try_recv().ok()) else {
                     break;
                 };
+                let alone = engine.is_idle();
                 if AssertUnwindSafe(job).catch_unwind().await.is_err() {
                     tracing::error!("a shadow call failed by a bug of the server");
                 }
                 last = Instant::now();
                 let now = processor_time();
-                budget.spend(now.saturating_sub(used));
+                if alone {
+                    budget.spend(now.saturating_sub(used));
+                } else {
+                    budget.spend_beside_a_call(now.saturating_sub(used));
+                }
                 used = now;
             }
         }
@@ -142,6 +152,15 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::EngineConfig;
+
+    fn engine() -> PluginEngine {
+        let config = EngineConfig {
+            concurrent_calls: 2,
+            ..EngineConfig::default()
+        };
+        PluginEngine::new(&config).unwrap()
+    }
 
     fn send(lane: &Lane, work: impl FnOnce() + Send + 'static) -> oneshot::Receiver<()> {
         let (done, when_done) = oneshot::channel();
@@ -154,7 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_while_it_looks_is_found_without_a_call() {
-        let lane = Lane::of(100);
+        let lane = Lane::of(engine(), 100);
         for _ in 0..3 {
             let several = [(); 4].map(|()| send(&lane, || ()));
             for done in several {
@@ -164,8 +183,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_runs_beside_a_devices_call_counts_many_times() {
+        let engine = engine();
+        let lane = Lane::new(engine.clone());
+        let _call = engine.permit().await.unwrap();
+        // Less than may be used at once, and far more if it counts many times.
+        let (first, second) = [(); 2]
+            .map(|()| {
+                send(&lane, || {
+                    let started = processor_time();
+                    while processor_time() - started < Duration::from_millis(1) {}
+                })
+            })
+            .into();
+        first.await.unwrap();
+        let waited = Instant::now();
+        second.await.unwrap();
+        assert!(waited.elapsed() > Duration::from_millis(100), "{:?}", waited.elapsed());
+    }
+
+    #[tokio::test]
     async fn one_that_panics_takes_no_other_with_it() {
-        let lane = Lane::of(100);
+        let lane = Lane::of(engine(), 100);
         let broken = send(&lane, || panic!("on purpose"));
         let next = send(&lane, || ());
         assert!(broken.await.is_err());
@@ -174,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_are_only_so_many_places() {
-        let lane = Lane::default();
+        let lane = Lane::new(engine());
         let places: Vec<_> = (0..WAITING).map_while(|_| lane.reserve()).collect();
         assert_eq!(places.len(), WAITING);
         assert!(lane.reserve().is_none());
