@@ -65,7 +65,7 @@ async fn measure(
     polls([&few, &many], &mut section, scale).await?;
     few.server.stop().await?;
     many.memory("after these polls", &mut section)?;
-    many.enqueue_named(&mut section, scale).await?;
+    many.enqueue_named(&apns, &mut section, scale).await?;
     many.enqueue_all(&apns, &mut section, scale).await?;
     many.memory("after all this", &mut section)?;
     many.server.stop().await?;
@@ -161,12 +161,13 @@ impl Side {
         Ok(())
     }
 
-    async fn enqueue_named(&self, section: &mut Section, scale: Scale) -> Result<(), Failure> {
+    async fn enqueue_named(&self, apns: &ApnsStandIn, section: &mut Section, scale: Scale) -> Result<(), Failure> {
         say("  one command for devices by name");
         let first = self.devices.len();
         let names: Vec<String> = (first..first + scale.named()).map(serial_number).collect();
         let mut samples = Samples::default();
         for request_type in QUESTIONS {
+            quiet(apns).await;
             let ask = json!({"devices": names, "command": {"RequestType": request_type}});
             let (time, report) = enqueue(&mut self.server.administrator().await?, &ask).await?;
             if report["queued"].as_u64() != u64::try_from(names.len()).ok() {
@@ -174,7 +175,7 @@ impl Side {
             }
             samples.add(time);
         }
-        let how = "by serial number, in one API request, until it is answered";
+        let how = "by serial number, in one API request, until it is answered; each when the pushes of the one before have gone";
         let what = format!("enqueuing for {} named devices", names.len());
         let goal = format!("{what}, {}", self.processes.back_end());
         section.add(
