@@ -27,6 +27,7 @@ mod m0008_reminders;
 mod m0009_locks;
 mod m0011_keys;
 mod m0012_import;
+mod m0013_lookup;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -58,6 +59,7 @@ const STEPS: &[(&str, &str)] = &[
     ("m0009_locks", m0009_locks::SQL),
     ("m0011_keys", m0011_keys::SQL),
     ("m0012_import", m0012_import::SQL),
+    ("m0013_lookup", m0013_lookup::SQL),
 ];
 
 /// The number of the last step: what a database asks of a program is said in these.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use russet_store::testing::steps;
 use russet_store::{CopyError, MasterKey, NodeRecord, OpenError, Schema, Store, StoreConfig, copy_database, schema_of};
 
 use crate::behaviours;
@@ -150,15 +151,19 @@ async fn a_copy_refuses_what_it_would_damage(bench: Bench) {
     let theirs = bench.empty_sister(folder.path());
     let store = open(&theirs).await;
     store.close().await.unwrap();
-    let other = "DELETE FROM seaql_migrations WHERE version LIKE 'm0012%'";
-    bench.meddle(other, other).await;
+    let steps = steps();
+    let [.., before, last] = steps.as_slice() else {
+        panic!("there are not two steps");
+    };
+    let other = format!("DELETE FROM seaql_migrations WHERE version = '{last}'");
+    bench.meddle(&other, &other).await;
     let Err(CopyError::OtherVersion { found, .. }) = copy(&url, &theirs, true).await else {
         panic!("a database of another version was copied");
     };
-    assert_eq!(found, "m0011_keys");
-    assert_eq!(schema_of(&url).await.unwrap(), Schema::Older("m0011_keys".to_owned()));
-    let newer = "UPDATE seaql_migrations SET version = 'm9999_later' WHERE version = 'm0011_keys'";
-    bench.meddle(newer, newer).await;
+    assert_eq!(found, *before);
+    assert_eq!(schema_of(&url).await.unwrap(), Schema::Older((*before).to_owned()));
+    let newer = format!("UPDATE seaql_migrations SET version = 'm9999_later' WHERE version = '{before}'");
+    bench.meddle(&newer, &newer).await;
     assert_eq!(schema_of(&url).await.unwrap(), Schema::Newer("m9999_later".to_owned()));
     let wrong = Store::open(StoreConfig::new(theirs), &MasterKey::from_bytes([1; 32])).await;
     assert!(matches!(wrong, Err(OpenError::WrongMasterKey)));
