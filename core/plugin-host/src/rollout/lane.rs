@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 use super::budget::Budget;
 use crate::PluginEngine;
 
-/// How many calls may wait.
-const WAITING: usize = 256;
+/// How many calls may wait: what a server under load is asked between two looks. Each costs the call that it is a copy of a little,
+/// so that more of them would be seen in a loop of calls as soon as there is a candidate.
+const WAITING: usize = 64;
 
 /// How nice the thread is to the others: where all want the processor, a tenth of what another one gets. With less its
 /// calls would reach their deadlines there.
