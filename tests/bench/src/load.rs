@@ -157,11 +157,8 @@ pub(crate) async fn poll(
 /// Enrolls one device after the other: the time of a sample is that of both messages.
 pub(crate) async fn enroll(mut connection: Connection, messages: Vec<Pair>) -> Result<Samples, Failure> {
     let mut samples = Samples::with_capacity(messages.len());
-    for (authenticate, token_update) in messages {
-        let started = Instant::now();
-        empty(&mut connection, &authenticate).await?;
-        empty(&mut connection, &token_update).await?;
-        samples.add(started.elapsed());
+    for messages in &messages {
+        samples.add(enroll_one(&mut connection, messages).await?);
     }
     Ok(samples)
 }
@@ -173,16 +170,21 @@ pub(crate) async fn enroll_until(
     until: Instant,
 ) -> Result<Samples, Failure> {
     let mut samples = Samples::default();
-    for (authenticate, token_update) in messages.iter().cycle() {
-        let started = Instant::now();
-        if started >= until {
+    for messages in messages.iter().cycle() {
+        if Instant::now() >= until {
             break;
         }
-        empty(&mut connection, authenticate).await?;
-        empty(&mut connection, token_update).await?;
-        samples.add(started.elapsed());
+        samples.add(enroll_one(&mut connection, messages).await?);
     }
     Ok(samples)
+}
+
+/// Enrolls a device; how long it took.
+async fn enroll_one(connection: &mut Connection, (authenticate, token_update): &Pair) -> Result<Duration, Failure> {
+    let started = Instant::now();
+    empty(connection, authenticate).await?;
+    empty(connection, token_update).await?;
+    Ok(started.elapsed())
 }
 
 /// Lets one device after the other fetch the one command that waits for it and report on it: the time of a sample is that
