@@ -190,6 +190,7 @@ async fn enqueue_for(db: &Db, command: &NewCommand, targets: &Targets, now: Time
         }
     }
     if result.queued == 0 && command.dedupe_key.is_some() {
+        // Who asks again and again for what waits already must not fill the table.
         db.exec("DELETE FROM commands WHERE id = $1", values![id]).await?;
     }
     Ok(result)
