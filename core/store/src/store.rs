@@ -13,7 +13,7 @@ use crate::backend::connections::Connections;
 use crate::backend::lanes::{self, Lanes, Source};
 use crate::backend::{Body, postgres, sqlite};
 use crate::clock::Clock;
-use crate::commands::{Callers, Handing, QueueRules, RecentCounts, Settling};
+use crate::commands::{Callers, QueueRules, RecentCounts, Settling};
 use crate::db::{Db, Sql, ms, values};
 use crate::enrollments::Arriving;
 use crate::error::{OpenError, StoreError};
@@ -88,7 +88,6 @@ enum Backend {
     },
     Postgres {
         connections: Arc<Connections>,
-        handing: Lanes<Handing>,
         settling: Lanes<Settling>,
         arriving: Lanes<Arriving>,
     },
@@ -148,12 +147,10 @@ impl Store {
                 .map_err(|error| OpenError::Connect(error.into()))?;
                 migrate_postgres(&config).await?;
                 let source = Source::Postgres(connections.clone());
-                let handing = Lanes::start(&source, lanes::count());
                 let settling = Lanes::start(&source, lanes::count());
                 let arriving = Lanes::start(&source, lanes::count());
                 let backend = Backend::Postgres {
                     connections: connections.clone(),
-                    handing,
                     settling,
                     arriving,
                 };
@@ -196,13 +193,7 @@ impl Store {
         let flushed = self.flush_touched().await;
         match &self.inner.backend {
             Backend::Sqlite { writer } => writer.close().await,
-            Backend::Postgres {
-                handing,
-                settling,
-                arriving,
-                ..
-            } => {
-                handing.close().await;
+            Backend::Postgres { settling, arriving, .. } => {
                 settling.close().await;
                 arriving.close().await;
             }
@@ -287,15 +278,7 @@ impl Store {
         &self.inner.callers
     }
 
-    /// Where deliveries share statements; on SQLite they share the writer.
-    pub(crate) fn handing(&self) -> Option<&Lanes<Handing>> {
-        match &self.inner.backend {
-            Backend::Sqlite { .. } => None,
-            Backend::Postgres { handing, .. } => Some(handing),
-        }
-    }
-
-    /// Where reports, with the deliveries that follow them, share statements; on SQLite they share the writer.
+    /// Where reports and deliveries share statements; on SQLite they share the writer.
     pub(crate) fn settling(&self) -> Option<&Lanes<Settling>> {
         match &self.inner.backend {
             Backend::Sqlite { .. } => None,

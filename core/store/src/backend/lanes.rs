@@ -51,10 +51,6 @@ pub(crate) trait Bundle: Send + Sync + 'static {
     /// as a commit takes on a disk: with several at once each writes the log for itself.
     const PATIENCE: Duration = Duration::from_millis(5);
 
-    /// Whether an answer waits until what was written is on the disk. Not for what nobody is told is done: it is seen by
-    /// everybody at once, and a machine that stops forgets the last moments of it.
-    const DURABLE: bool = true;
-
     /// Asks all; the answers are in the order of the questions. It may run again when a connection was lost.
     fn ask<'a>(
         lane: &'a mut Lane,
@@ -80,20 +76,14 @@ pub(crate) enum Source {
 const ON_POSTGRES: &str =
     "SET plan_cache_mode = force_generic_plan; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
-/// Where an answer does not wait for the disk.
-const NOT_DURABLE: &str = "SET synchronous_commit = off";
-
 impl Source {
-    async fn connect(&self, durable: bool) -> Result<Lane, StoreError> {
+    async fn connect(&self) -> Result<Lane, StoreError> {
         match self {
             // It is the lane's own: what is set here is for lanes only.
             Self::Postgres(connections) => {
                 let connected = async {
                     let mut connection = connections.connect().await.map_err(no_connection)?;
                     connection.execute(ON_POSTGRES).await.map_err(failed)?;
-                    if !durable {
-                        connection.execute(NOT_DURABLE).await.map_err(failed)?;
-                    }
                     Ok(Lane::Postgres(Box::new(connection)))
                 };
                 timeout(connections.acquire_timeout(), connected)
@@ -305,7 +295,7 @@ async fn attempt<B: Bundle>(
                 kept
             }
             _ => Kept {
-                lane: source.connect(B::DURABLE).await?,
+                lane: source.connect().await?,
                 made: Instant::now(),
                 used: Instant::now(),
             },

@@ -70,8 +70,6 @@ pub(crate) struct Question {
     now: Option<i64>,
     idle: bool,
     reported: Option<Uuid>,
-    /// Whether all of the certificate is asked for.
-    enrolls: bool,
 }
 
 /// Asks for many devices at once.
@@ -83,19 +81,12 @@ macro_rules! answer {
         "SELECT a.n, c.tenant_id, c.enrollment_id, c.revoked_at, e.id, e.channel, e.state, e.parent_id, \
          COALESCE(p.certificate_sha256, e.certificate_sha256), e.awaiting_configuration, r.id, r.state, \
          o.id, o.attempts, o.unanswered, o.expires_at, m.uuid, m.request_type, m.payload, m.profile_name, m.tenant_id, \
-         m.origin, m.created_by, CASE WHEN m.approval = 'approved' THEN m.decided_by END, \
-         CASE WHEN a.enrolls THEN c.not_after END, CASE WHEN a.enrolls THEN c.person END, \
-         CASE WHEN a.enrolls THEN c.attributes END, CASE WHEN a.enrolls THEN c.bound_serial END, \
-         CASE WHEN a.enrolls THEN c.bound_udid END, CASE WHEN a.enrolls THEN c.renews_sha256 END FROM "
+         m.origin, m.created_by, CASE WHEN m.approval = 'approved' THEN m.decided_by END FROM "
     };
 }
 
 /// The column at which the candidate begins.
 const CANDIDATE: usize = 12;
-
-/// The column at which the rest of the certificate begins: until when it is valid, the person, the attributes, the serial
-/// number and the UDID that it is for, and what it renews.
-pub(crate) const REST: usize = 24;
 
 /// Who is asked about.
 macro_rules! named {
@@ -122,8 +113,8 @@ macro_rules! chosen {
 
 const ON_POSTGRES: &str = concat!(
     answer!(),
-    "unnest($1::bytea[], $2::bigint[], $3::text[], $4::bigint[], $5::boolean[], $6::uuid[], $7::boolean[]) \
-     WITH ORDINALITY AS a(sha256, tenant_id, enrollment_key, now, idle, reported, enrolls, n)",
+    "unnest($1::bytea[], $2::bigint[], $3::text[], $4::bigint[], $5::boolean[], $6::uuid[]) \
+     WITH ORDINALITY AS a(sha256, tenant_id, enrollment_key, now, idle, reported, n)",
     named!(),
     "LEFT JOIN LATERAL (SELECT x.id, x.attempts, x.unanswered, x.expires_at, x.command_id",
     chosen!(),
@@ -133,7 +124,7 @@ const ON_POSTGRES: &str = concat!(
 const ON_SQLITE: &str = concat!(
     answer!(),
     "(SELECT key + 1 AS n, unhex(value ->> 0) AS sha256, value ->> 1 AS tenant_id, value ->> 2 AS enrollment_key, \
-     value ->> 3 AS now, value ->> 4 AS idle, unhex(value ->> 5) AS reported, value ->> 6 AS enrolls FROM json_each($1)) AS a",
+     value ->> 3 AS now, value ->> 4 AS idle, unhex(value ->> 5) AS reported FROM json_each($1)) AS a",
     named!(),
     "LEFT JOIN queue_entries o ON o.id = (SELECT x.id",
     chosen!(),
@@ -156,15 +147,14 @@ impl Bundle for Callers {
                         .bind(
                             questions
                                 .iter()
-                                .map(|of| of.certificate_sha256.as_slice())
+                                .map(|of| of.certificate_sha256.to_vec())
                                 .collect::<Vec<_>>(),
                         )
                         .bind(questions.iter().map(of).collect::<Vec<_>>())
-                        .bind(questions.iter().map(|of| of.key.as_str()).collect::<Vec<_>>())
+                        .bind(questions.iter().map(|of| of.key.clone()).collect::<Vec<_>>())
                         .bind(questions.iter().map(|of| of.now).collect::<Vec<_>>())
                         .bind(questions.iter().map(|of| of.idle).collect::<Vec<_>>())
                         .bind(questions.iter().map(|of| of.reported).collect::<Vec<_>>())
-                        .bind(questions.iter().map(|of| of.enrolls).collect::<Vec<_>>())
                         .fetch_all(&mut **connection)
                         .await
                         .map_err(failed)?;
@@ -188,20 +178,7 @@ impl Bundle for Callers {
 }
 
 impl Question {
-    /// Who enrolls, or may do so.
-    pub(crate) fn of_enrolling(certificate_sha256: Sha256, tenant: TenantId, key: String) -> Self {
-        Self {
-            certificate_sha256,
-            tenant,
-            key,
-            now: None,
-            idle: false,
-            reported: None,
-            enrolls: true,
-        }
-    }
-
-    fn as_json(&self) -> (String, i64, &str, Option<i64>, u8, Option<String>, u8) {
+    fn as_json(&self) -> (String, i64, &str, Option<i64>, u8, Option<String>) {
         (
             hex(&self.certificate_sha256),
             self.tenant.0,
@@ -209,7 +186,6 @@ impl Question {
             self.now,
             u8::from(self.idle),
             self.reported.map(|uuid| uuid.simple().to_string()),
-            u8::from(self.enrolls),
         )
     }
 }
@@ -244,9 +220,31 @@ impl Store {
                 QueueAsk::Report(uuid) => Some(uuid),
                 QueueAsk::Nothing | QueueAsk::Idle => None,
             },
-            enrolls: false,
         };
         let row = self.callers().ask(question).await?;
+        let certificate = match row.get::<Option<i64>>(1)? {
+            None => None,
+            Some(tenant) => Some(CallerCertificate {
+                tenant: TenantId(tenant),
+                enrollment: row.get::<Option<i64>>(2)?.map(EnrollmentId),
+                revoked_at: row.time_opt(3)?,
+            }),
+        };
+        let enrollment = match row.get::<Option<i64>>(4)? {
+            None => None,
+            Some(id) => {
+                let bound = row.sha256_opt(8)?;
+                Some(ResolvedEnrollment {
+                    id: EnrollmentId(id),
+                    channel: row.word(5, Channel::parse, "channel")?,
+                    state: row.word(6, EnrollmentState::from_word, "enrollment state")?,
+                    parent: row.get::<Option<i64>>(7)?.map(EnrollmentId),
+                    certificate_sha256: bound,
+                    certificate_matches: bound.as_ref() == Some(certificate_sha256),
+                    awaiting_configuration: row.get(9)?,
+                })
+            }
+        };
         let reported = match row.get::<Option<i64>>(10)? {
             None => None,
             Some(id) => Some((EntryId(id), row.word(11, EntryState::from_word, "entry state")?)),
@@ -256,38 +254,9 @@ impl Store {
             Some(_) => Some(candidate_of(&row, CANDIDATE, now)?),
         };
         Ok(Caller {
-            certificate: certificate_of(&row)?,
-            enrollment: enrollment_of(&row, certificate_sha256)?,
+            certificate,
+            enrollment,
             queue: QueueView { reported, first },
         })
     }
-}
-
-/// The certificate of an answer.
-pub(crate) fn certificate_of(row: &Row) -> Result<Option<CallerCertificate>, StoreError> {
-    let Some(tenant) = row.get::<Option<i64>>(1)? else {
-        return Ok(None);
-    };
-    Ok(Some(CallerCertificate {
-        tenant: TenantId(tenant),
-        enrollment: row.get::<Option<i64>>(2)?.map(EnrollmentId),
-        revoked_at: row.time_opt(3)?,
-    }))
-}
-
-/// The enrollment of an answer to whoever has this certificate.
-pub(crate) fn enrollment_of(row: &Row, certificate: &Sha256) -> Result<Option<ResolvedEnrollment>, StoreError> {
-    let Some(id) = row.get::<Option<i64>>(4)? else {
-        return Ok(None);
-    };
-    let bound = row.sha256_opt(8)?;
-    Ok(Some(ResolvedEnrollment {
-        id: EnrollmentId(id),
-        channel: row.word(5, Channel::parse, "channel")?,
-        state: row.word(6, EnrollmentState::from_word, "enrollment state")?,
-        parent: row.get::<Option<i64>>(7)?.map(EnrollmentId),
-        certificate_sha256: bound,
-        certificate_matches: bound.as_ref() == Some(certificate),
-        awaiting_configuration: row.get(9)?,
-    }))
 }

@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 
 use super::caller::QueueView;
-use super::hand::Hand;
-use super::settle::Taking;
+use super::settle::{Settle, Taking};
 use super::{CommandOrigin, Delivery, QueueRules, open_entry};
 use crate::db::{Db, Row, ms, values, words};
 use crate::decisions::{NewDecision, record as record_decisions};
@@ -197,9 +196,13 @@ impl Store {
 
     async fn take_candidate(&self, candidate: Claim, now: Timestamp) -> Result<bool, StoreError> {
         let rules = self.queue_rules();
-        if let Some(lanes) = self.handing() {
-            let taking = candidate.taking(&rules, now);
-            return lanes.ask(Hand { now: ms(now), taking }).await;
+        if let Some(lanes) = self.settling() {
+            let settle = Settle {
+                now: ms(now),
+                answered: None,
+                taking: Some(candidate.taking(&rules, now)),
+            };
+            return Ok(lanes.ask(settle).await?.taken);
         }
         self.write((candidate, rules, now), |db, (candidate, rules, now)| {
             Box::pin(claim(db, *candidate, rules, *now))

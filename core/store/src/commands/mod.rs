@@ -7,7 +7,6 @@ mod cancel;
 mod counts;
 mod delivery;
 mod enqueue;
-mod hand;
 mod report;
 mod rules;
 mod sealed;
@@ -22,14 +21,13 @@ use crate::db::{Db, ms, values};
 use crate::error::StoreError;
 use crate::ids::{ApiTokenId, EnrollmentId, EntryId, GroupId, TenantId, words};
 
+pub(crate) use caller::Callers;
 pub use caller::{Caller, CallerCertificate, QueueAsk, QueueView};
-pub(crate) use caller::{Callers, Question, REST, certificate_of, enrollment_of};
 pub use cancel::FlushFilter;
 pub(crate) use counts::RecentCounts;
 pub use counts::{CommandCounts, OpenCounts, QueueCounts};
 pub use delivery::Poll;
 pub(crate) use enqueue::enqueue;
-pub(crate) use hand::Handing;
 pub use rules::QueueRules;
 pub(crate) use rules::later;
 pub(crate) use sealed::{OF_THE_ENROLLMENT, result_row};
@@ -82,12 +80,11 @@ use open_entry;
 
 /// What is written about one entry, or about several by their ids.
 #[cfg(feature = "testing")]
-pub(crate) const BY_ENTRY: [&str; 7] = [
+pub(crate) const BY_ENTRY: [&str; 6] = [
     approval::HOLD,
     delivery::CLAIM,
     delivery::DEFER,
     delivery::DENY,
-    hand::STATEMENT,
     report::PUT_OFF,
     settle::STATEMENT,
 ];

@@ -70,13 +70,13 @@ impl Store {
         let settle = Settle {
             now: ms(now),
             taking: here.as_ref().map(|here| here.claim.taking(&rules, now)),
-            answered: Answered {
+            answered: Some(Answered {
                 entry,
                 state,
                 status: report.status,
                 error_chain: report.error_chain.as_ref().map(serde_json::Value::to_string),
                 result: report.result.clone(),
-            },
+            }),
         };
         let settled = lanes.ask(settle).await?;
         if !settled.recorded {
@@ -140,7 +140,7 @@ fn answered_as(status: ReportStatus) -> EntryState {
     }
 }
 
-/// An answer is final, and proves that the command was delivered, should the database have forgotten that. One to a command that was cancelled or expired on the way still tells what the device did, so it
+/// An answer is final. One to a command that was cancelled or expired on the way still tells what the device did, so it
 /// is kept; a NotNow to such a command changes nothing.
 async fn record(
     db: &Db,
@@ -155,7 +155,7 @@ async fn record(
     } else {
         db.exec(
             "UPDATE queue_entries SET state = $3, status = $4, error_chain = $5, result = $6, answered_at = $7, \
-             finished_at = $7, attempts = CASE attempts WHEN 0 THEN 1 ELSE attempts END, sent_at = COALESCE(sent_at, $7) \
+             finished_at = $7 \
              WHERE enrollment_id = $1 AND command_id = (SELECT id FROM commands WHERE uuid = $2) \
              AND state NOT IN ('acknowledged', 'failed')",
             values![
@@ -190,8 +190,7 @@ async fn record(
 
 pub(super) const PUT_OFF: &str = concat!(
     "UPDATE queue_entries SET state = CASE WHEN state = 'held' THEN state ELSE 'not_now' END, status = 'NotNow', \
-     answered_at = $2, unanswered = 0, stuck_at = NULL, put_off = put_off + 1, retry_at = $3, \
-     attempts = CASE attempts WHEN 0 THEN 1 ELSE attempts END, sent_at = COALESCE(sent_at, $2) \
+     answered_at = $2, unanswered = 0, stuck_at = NULL, put_off = put_off + 1, retry_at = $3 \
      WHERE id = $1 AND put_off = $4 AND ",
     open_entry!()
 );

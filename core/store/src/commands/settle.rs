@@ -1,5 +1,5 @@
 //! A device's report and the delivery of its next command, for many devices in one statement: PostgreSQL's way of sharing a
-//! commit. On SQLite the writer shares it. A delivery without a report is in [`super::hand`].
+//! commit. On SQLite the writer shares it.
 //!
 //! It takes only what nobody else holds: a row that another transaction has locked is left out, and whoever is left out goes
 //! the long way, in a transaction of its own. So no device waits for another one's lock, and no two statements lock up.
@@ -33,10 +33,10 @@ pub(super) struct Taking {
     pub(super) retry_at: i64,
 }
 
-/// One device's report, and the delivery that goes with it: it takes place only if the report does.
+/// One device's report, or delivery, or both: then the delivery takes place only if the report does.
 pub(crate) struct Settle {
     pub(super) now: i64,
-    pub(super) answered: Answered,
+    pub(super) answered: Option<Answered>,
     pub(super) taking: Option<Taking>,
 }
 
@@ -65,9 +65,9 @@ pub(super) const STATEMENT: &str = "WITH locked AS MATERIALIZED (SELECT a.* FROM
      result = CASE WHEN a.attempts IS NULL THEN ($9::bytea[])[a.n] ELSE q.result END, \
      answered_at = CASE WHEN a.attempts IS NULL THEN a.now ELSE q.answered_at END, \
      finished_at = CASE WHEN a.attempts IS NULL THEN a.now END, \
-     attempts = CASE WHEN a.attempts IS NULL THEN GREATEST(q.attempts, 1) ELSE q.attempts + 1 END, \
+     attempts = CASE WHEN a.attempts IS NULL THEN q.attempts ELSE q.attempts + 1 END, \
      unanswered = CASE WHEN a.attempts IS NULL THEN q.unanswered ELSE q.unanswered + 1 END, \
-     sent_at = CASE WHEN a.attempts IS NULL THEN COALESCE(q.sent_at, a.now) ELSE a.now END, \
+     sent_at = CASE WHEN a.attempts IS NULL THEN q.sent_at ELSE a.now END, \
      retry_at = CASE WHEN a.attempts IS NULL THEN q.retry_at ELSE a.retry_at END, \
      stuck_at = CASE WHEN a.attempts IS NULL THEN q.stuck_at WHEN a.state = 'stuck' THEN COALESCE(q.stuck_at, a.now) END \
      FROM locked a WHERE q.id = a.entry \
@@ -103,8 +103,9 @@ impl Bundle for Settling {
             let mut changes = Vec::with_capacity(questions.len() * 2);
             let mut mine = Vec::with_capacity(questions.len());
             for question in questions {
-                let answered = Some(&question.answered).filter(|of| used.insert(of.entry));
-                let taking = question.taking.as_ref().filter(|_| answered.is_some());
+                let answered = question.answered.as_ref().filter(|of| used.insert(of.entry));
+                let alone = question.answered.is_none() || answered.is_some();
+                let taking = question.taking.as_ref().filter(|_| alone);
                 let taking = taking.filter(|of| used.insert(of.claim.entry));
                 let report = answered.map(|of| of.entry);
                 let now = question.now;

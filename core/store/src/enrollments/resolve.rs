@@ -1,5 +1,4 @@
-//! Who enrolls: all that is known of a certificate, and the enrollment of a key. Asked along with the questions of the devices
-//! that are enrolled: see [`crate::commands::Callers`].
+//! The identity query of every request: one statement, on a reader.
 
 use jiff::Timestamp;
 use serde_json::Value as Json;
@@ -7,7 +6,7 @@ use serde_json::Value as Json;
 use russet_protocol::Channel;
 
 use super::EnrollmentState;
-use crate::commands::{Question, REST, certificate_of, enrollment_of};
+use crate::db::values;
 use crate::error::StoreError;
 use crate::ids::{EnrollmentId, Sha256, TenantId};
 use crate::store::Store;
@@ -75,25 +74,52 @@ impl Store {
         tenant: TenantId,
         key: &str,
     ) -> Result<Resolved, StoreError> {
-        let question = Question::of_enrolling(*certificate_sha256, tenant, key.to_owned());
-        let row = self.callers().ask(question).await?;
-        let certificate = match certificate_of(&row)? {
+        let row = self
+            .read()
+            .row(
+                "SELECT c.tenant_id, c.enrollment_id, c.revoked_at, c.not_after, c.person, c.attributes, \
+                 c.bound_serial, c.bound_udid, c.renews_sha256, \
+                 e.id, e.channel, e.state, e.parent_id, COALESCE(p.certificate_sha256, e.certificate_sha256), \
+                 e.awaiting_configuration \
+                 FROM (SELECT 1 AS one) AS base \
+                 LEFT JOIN certificates c ON c.sha256 = $1 \
+                 LEFT JOIN enrollments e ON e.tenant_id = $2 AND e.enrollment_key = $3 \
+                 LEFT JOIN enrollments p ON p.id = e.parent_id",
+                values![certificate_sha256.to_vec(), tenant, key.to_owned()],
+            )
+            .await?;
+        let certificate = match row.get::<Option<i64>>(0)? {
             None => None,
-            Some(known) => Some(ResolvedCertificate {
-                tenant: known.tenant,
-                enrollment: known.enrollment,
-                revoked_at: known.revoked_at,
-                not_after: row.time(REST)?,
-                person: row.json_opt(REST + 1)?,
-                attributes: row.json(REST + 2)?,
-                bound_serial: row.get(REST + 3)?,
-                bound_udid: row.get(REST + 4)?,
-                renews: row.sha256_opt(REST + 5)?,
+            Some(tenant) => Some(ResolvedCertificate {
+                tenant: TenantId(tenant),
+                enrollment: row.get::<Option<i64>>(1)?.map(EnrollmentId),
+                revoked_at: row.time_opt(2)?,
+                not_after: row.time(3)?,
+                person: row.json_opt(4)?,
+                attributes: row.json(5)?,
+                bound_serial: row.get(6)?,
+                bound_udid: row.get(7)?,
+                renews: row.sha256_opt(8)?,
             }),
+        };
+        let enrollment = match row.get::<Option<i64>>(9)? {
+            None => None,
+            Some(id) => {
+                let bound = row.sha256_opt(13)?;
+                Some(ResolvedEnrollment {
+                    id: EnrollmentId(id),
+                    channel: row.word(10, Channel::parse, "channel")?,
+                    state: row.word(11, EnrollmentState::from_word, "enrollment state")?,
+                    parent: row.get::<Option<i64>>(12)?.map(EnrollmentId),
+                    certificate_sha256: bound,
+                    certificate_matches: bound.as_ref() == Some(certificate_sha256),
+                    awaiting_configuration: row.get(14)?,
+                })
+            }
         };
         Ok(Resolved {
             certificate,
-            enrollment: enrollment_of(&row, certificate_sha256)?,
+            enrollment,
         })
     }
 }

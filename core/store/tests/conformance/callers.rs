@@ -21,7 +21,6 @@ behaviours![
     of_two_polls_at_once_one_gets_the_command,
     a_report_of_many_at_once_brings_each_its_next_command,
     what_changed_since_it_was_seen_is_not_gone_by,
-    a_report_counts_although_its_delivery_was_forgotten,
     a_broken_question_is_its_own_askers_alone,
     a_lost_connection_is_replaced,
 ];
@@ -327,43 +326,6 @@ async fn what_changed_since_it_was_seen_is_not_gone_by(bench: Bench) {
 }
 
 /// PostgreSQL refuses a NUL in a text, and with it the whole statement.
-/// A delivery does not wait for the disk of PostgreSQL, whose machine may stop.
-async fn a_report_counts_although_its_delivery_was_forgotten(bench: Bench) {
-    let store = &bench.store;
-    let forgotten = "UPDATE queue_entries SET state = 'pending', attempts = 0, unanswered = 0, sent_at = NULL, \
-        retry_at = NULL WHERE state = 'sent'";
-    for (number, status, expected) in [
-        (1, ReportStatus::Acknowledged, EntryState::Acknowledged),
-        (2, ReportStatus::Error, EntryState::Failed),
-        (3, ReportStatus::NotNow, EntryState::NotNow),
-    ] {
-        for shared in [true, false] {
-            let key = format!("D{number}-{shared}");
-            let (id, certificate) = device(&bench, &key).await;
-            let uuid = bench.queued(id, "DeviceInformation").await;
-            let idle = ask(&bench, certificate, &key, QueueAsk::Idle, 3).await;
-            let delivery = store.next_of(id, idle.queue, at(3)).await.unwrap().unwrap();
-            assert_eq!((delivery.uuid, delivery.attempts), (uuid, 1));
-            bench.meddle(forgotten, forgotten).await;
-            assert_eq!(state(&bench, id, uuid).await, EntryState::Pending);
-
-            let write = report(uuid, status);
-            let reported = if shared {
-                let seen = ask(&bench, certificate, &key, QueueAsk::Report(uuid), 4).await;
-                store.report_of(id, write, seen.queue, at(4)).await.unwrap().0
-            } else {
-                store.report(id, write, at(4)).await.unwrap()
-            };
-            assert_eq!(reported, Reported::Recorded);
-            let entry = store.command_entry(id, uuid).await.unwrap().unwrap();
-            assert_eq!(
-                (entry.state, entry.attempts, entry.sent_at, entry.answered_at),
-                (expected, 1, Some(at(4)), Some(at(4)))
-            );
-        }
-    }
-}
-
 async fn a_broken_question_is_its_own_askers_alone(bench: Bench) {
     let (id, certificate) = device(&bench, "D1").await;
     let mut asking = JoinSet::new();

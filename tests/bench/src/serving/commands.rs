@@ -33,12 +33,7 @@ impl Bench {
         let before = self.processes.rows("bench", self.scale.statistics()).await?;
         let measured = self.rounds(rounds).await?;
         let after = self.processes.rows("bench", self.scale.statistics()).await?;
-        let waits = match measured.answered.database {
-            None => "",
-            Some(_) => "; the report is on the disk before it is answered, the delivery need not be",
-        };
-        let how =
-            format!("a poll that brings the command, and the report of its result{waits}; {CONNECTIONS} connections");
+        let how = format!("a poll that brings the command, and the report of its result; {CONNECTIONS} connections");
         let answered = figure("command round trips", &measured.answered, "commands/s", how);
         let answered = match measured.answered.database {
             None => answered,
