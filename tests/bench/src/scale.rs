@@ -89,7 +89,7 @@ impl Scale {
 
     /// Rounds of one command to every device.
     pub(crate) fn command_rounds(self) -> usize {
-        self.pick(5, 2)
+        self.pick(15, 2)
     }
 
     /// Changes of a plugin's settings through the API while devices poll.

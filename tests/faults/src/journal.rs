@@ -40,6 +40,12 @@ impl<T: PartialEq + Clone> Register<T> {
         self.changes += 1;
     }
 
+    /// The server said no to the value that was attempted last.
+    pub fn refuse(&mut self) {
+        self.attempted.pop();
+        self.changes += 1;
+    }
+
     /// Whether the server may have this.
     pub fn may_be(&self, value: Option<&T>) -> bool {
         match value {

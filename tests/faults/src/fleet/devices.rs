@@ -244,7 +244,11 @@ impl Fleet {
             1 => damaged[at] = 0,
             _ => damaged.splice(at..at, random.bytes(16)).for_each(drop),
         }
-        // White space at the end may go, and so may a byte of a name that nobody reads; what is still a message is one.
+        // White space at the end may go, and so may a byte of a name that nobody reads; what is still a message is one, and if
+        // its answer is lost, it may have been taken.
+        if !report {
+            lock(&member.journal).escrow.attempt(vec![1; 32]);
+        }
         let sent = match report {
             true => member.device.raw_connect(damaged).await,
             false => member.device.raw_check_in(damaged).await,
@@ -257,10 +261,13 @@ impl Fleet {
                     self.books
                         .complain(format!("a damaged body was answered {status}: {}", answer.text()));
                 }
-                if !report && status == 200 {
+                if !report {
                     let mut journal = lock(&member.journal);
-                    journal.escrow.attempt(vec![1; 32]);
-                    journal.escrow.acknowledge();
+                    match status {
+                        200 => journal.escrow.acknowledge(),
+                        400..500 => journal.escrow.refuse(),
+                        _ => {}
+                    }
                 }
                 true
             }
