@@ -43,6 +43,12 @@ pub fn statements_by_device() -> Vec<String> {
     crate::push::BY_DEVICE.iter().map(of_postgres).collect()
 }
 
+/// The statement that each message of a device begins with.
+#[must_use]
+pub fn statement_of_callers() -> &'static str {
+    crate::commands::OF_CALLERS
+}
+
 /// Set to `1` to leave the tests on PostgreSQL out.
 pub const SKIP_VARIABLE: &str = "RUSSET_TEST_SKIP_POSTGRES";
 

@@ -2,7 +2,9 @@
 //! database knows may be from a time when a table was something else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use russet_store::testing::{PostgresCluster, postgres_is_skipped, statements_by_device, statements_by_entry};
+use russet_store::testing::{
+    PostgresCluster, postgres_is_skipped, statement_of_callers, statements_by_device, statements_by_entry,
+};
 use russet_store::{MasterKey, Store, StoreConfig};
 
 /// Commands for all devices, and all of them answered: that is when the database looks at the table, and takes the index of
@@ -41,8 +43,16 @@ async fn entries_are_found_by_id_or_device_whatever_is_known_of_the_queue() {
         for change in changes {
             cluster.query("plans", change).unwrap();
         }
+        let lanes = "SET enable_hashjoin = off; SET enable_mergejoin = off;";
+        let callers = plan(&cluster, lanes, statement_of_callers());
+        for condition in [
+            "Index Cond: ((command_id = rc.id) AND (enrollment_id = e.id))",
+            "Index Cond: (enrollment_id = e.id)",
+            "Index Cond: (sha256 = a.sha256)",
+        ] {
+            assert!(callers.contains(condition), "{state}, {condition}: {callers}");
+        }
         for (at, sql) in statements_by_entry().iter().enumerate() {
-            let lanes = "SET enable_hashjoin = off; SET enable_mergejoin = off;";
             let plan = plan(&cluster, lanes, sql);
             assert!(plan.contains("queue_entries_pkey"), "{state}, statement {at}: {plan}");
             assert!(!plan.contains("queue_open"), "{state}, statement {at}: {plan}");

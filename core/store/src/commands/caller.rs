@@ -94,8 +94,7 @@ macro_rules! named {
         " LEFT JOIN certificates c ON c.sha256 = a.sha256 \
          LEFT JOIN enrollments e ON e.tenant_id = a.tenant_id AND e.enrollment_key = a.enrollment_key \
          LEFT JOIN enrollments p ON p.id = e.parent_id \
-         LEFT JOIN commands rc ON rc.uuid = a.reported \
-         LEFT JOIN queue_entries r ON r.command_id = rc.id AND r.enrollment_id = e.id "
+         LEFT JOIN commands rc ON rc.uuid = a.reported "
     };
 }
 
@@ -111,12 +110,16 @@ macro_rules! chosen {
     };
 }
 
-const ON_POSTGRES: &str = concat!(
+pub(super) const ON_POSTGRES: &str = concat!(
     answer!(),
     "unnest($1::bytea[], $2::bigint[], $3::text[], $4::bigint[], $5::boolean[], $6::uuid[]) \
      WITH ORDINALITY AS a(sha256, tenant_id, enrollment_key, now, idle, reported, n)",
     named!(),
-    "LEFT JOIN LATERAL (SELECT x.id, x.attempts, x.unanswered, x.expires_at, x.command_id",
+    // The limit, which changes nothing, keeps PostgreSQL from reading all entries of a command and looking for the device's
+    // among them: it would while the table is small, and the plan stays.
+    "LEFT JOIN LATERAL (SELECT q.id, q.state FROM queue_entries q WHERE q.command_id = rc.id AND q.enrollment_id = e.id \
+     LIMIT 1) r ON TRUE \
+     LEFT JOIN LATERAL (SELECT x.id, x.attempts, x.unanswered, x.expires_at, x.command_id",
     chosen!(),
     ") o ON TRUE LEFT JOIN commands m ON m.id = o.command_id"
 );
@@ -126,7 +129,8 @@ const ON_SQLITE: &str = concat!(
     "(SELECT key + 1 AS n, unhex(value ->> 0) AS sha256, value ->> 1 AS tenant_id, value ->> 2 AS enrollment_key, \
      value ->> 3 AS now, value ->> 4 AS idle, unhex(value ->> 5) AS reported FROM json_each($1)) AS a",
     named!(),
-    "LEFT JOIN queue_entries o ON o.id = (SELECT x.id",
+    "LEFT JOIN queue_entries r ON r.command_id = rc.id AND r.enrollment_id = e.id \
+     LEFT JOIN queue_entries o ON o.id = (SELECT x.id",
     chosen!(),
     ") LEFT JOIN commands m ON m.id = o.command_id"
 );

@@ -78,6 +78,10 @@ macro_rules! open_entry {
 }
 use open_entry;
 
+/// What each message of a device begins with, on PostgreSQL.
+#[cfg(feature = "testing")]
+pub(crate) const OF_CALLERS: &str = caller::ON_POSTGRES;
+
 /// What is written about one entry, or about several by their ids.
 #[cfg(feature = "testing")]
 pub(crate) const BY_ENTRY: [&str; 6] = [
