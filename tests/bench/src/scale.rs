@@ -44,7 +44,7 @@ impl Scale {
 
     /// The same of requests to a server.
     pub(crate) fn shadowed_requests(self) -> (usize, Duration) {
-        self.pick((20, Duration::from_secs(3)), (2, Duration::from_millis(300)))
+        self.pick((20, Duration::from_secs(3)), (2, Duration::from_millis(600)))
     }
 
     /// How long calls are made without and with swaps beside them.

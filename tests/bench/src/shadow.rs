@@ -123,7 +123,8 @@ async fn calls(scale: Scale, section: &mut Section) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the shadow made of its turn. The last calls may wait for a moment, but all of them together are never nothing.
+/// What the shadow made of its turn. In one that is very short, the queue may have been full of the turn before all the time:
+/// then something is asked until something was compared.
 async fn compared_calls(world: &World) -> Result<ComparisonReport, Failure> {
     let started = Instant::now();
     loop {
@@ -133,6 +134,7 @@ async fn compared_calls(world: &World) -> Result<ComparisonReport, Failure> {
         }
         patience(started)?;
         tokio::time::sleep(PAUSE).await;
+        world.calls(PAUSE).await?;
     }
 }
 

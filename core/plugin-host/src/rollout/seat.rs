@@ -239,8 +239,12 @@ impl<H: Hook> HookSeat<H> {
             (Some(other), false) => other.clone(),
             _ => self.active.clone(),
         };
-        let tally = Arc::clone(&duel.tally);
+        let tally = Arc::downgrade(&duel.tally);
         place.send(Box::pin(async move {
+            // The rollout has ended: what still waits is only in the way of the next one.
+            let Some(tally) = tally.upgrade() else {
+                return;
+            };
             let entries = journal.into();
             let mut beside = ask.beside(Answers::Recorded { entries, strict: true });
             beside.scope.recording = false;

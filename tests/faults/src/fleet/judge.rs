@@ -7,7 +7,7 @@ use russet_simulator::device::DeviceError;
 use super::{Fleet, Member};
 
 /// What a server says of an identity whose time is not now.
-const NOT_VALID_NOW: &str = "not valid at this time";
+const NOT_VALID_NOW: [&str; 3] = ["not valid at this time", "is not valid before", "expired at"];
 
 impl Fleet {
     /// Looks at a failure: the server may be away, or say that it cannot at the moment; nothing else is right.
@@ -20,7 +20,8 @@ impl Fleet {
             self.refused.send_modify(|count| *count += 1);
         } else if let Some(status) = error.status()
             && status != 429
-            && !(self.clock_is_wrong.load(Ordering::SeqCst) && error.with_causes().contains(NOT_VALID_NOW))
+            && !(self.clock_is_wrong.load(Ordering::SeqCst)
+                && NOT_VALID_NOW.iter().any(|words| error.with_causes().contains(words)))
         {
             self.books.complain(format!(
                 "{serial} was answered {status} at {what}: {}",
