@@ -90,6 +90,8 @@ fn recorder() -> Result<PrometheusHandle, MetricsError> {
         .map_err(MetricsError::Recorder)?;
     let handle = builder.install_recorder().map_err(MetricsError::Recorder)?;
     describe();
+    // Shown before it grows, so that its growth is seen.
+    metrics::counter!("russet_log_lines_lost_total").increment(0);
     Ok(RECORDER.get_or_init(|| handle).clone())
 }
 
@@ -100,6 +102,10 @@ fn describe() {
         "Requests that were answered, by route and status."
     );
     describe_histogram!("russet_request_seconds", "How long answers took, by route.");
+    describe_counter!(
+        "russet_log_lines_lost_total",
+        "Lines of the log that could not be written."
+    );
     describe_gauge!(
         "russet_push_certificate_days",
         "Whole days until a push certificate ends, by tenant and topic."

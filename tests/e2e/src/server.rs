@@ -144,6 +144,14 @@ impl TestServer {
         Ok(())
     }
 
+    /// The next start goes through a shell, whose script ends with `exec "$0" "$@"` and what it wants of the server beside it.
+    pub fn through_shell(&mut self, script: &str) -> &mut Self {
+        let program = std::mem::replace(&mut self.program, PathBuf::from("/bin/sh"));
+        let before = ["-c".to_owned(), script.to_owned(), program.display().to_string()];
+        self.arguments.splice(..0, before);
+        self
+    }
+
     /// Sets an environment variable for the next start.
     pub fn environment(&mut self, name: &str, value: &str) -> &mut Self {
         self.environment.push((name.to_owned(), value.to_owned()));

@@ -1,11 +1,9 @@
-//! The disk is full, or the file may not grow: nothing can be written, and everything goes on once it can.
+//! The disk is full, or the file may not grow: nothing can be written, not even the log, and everything goes on once it can.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use russet_tests::{TestServer, russet};
 
 use crate::fleet::Habits;
 use crate::site::{Backend, Extent, Outcome, Site, folder};
@@ -72,21 +70,12 @@ pub(super) async fn full(extent: Extent) -> Outcome {
 /// The server's files may not grow any more: the same for those who are not root.
 pub(super) async fn limit(extent: Extent) -> Outcome {
     let mut site = Site::start(Backend::Sqlite, extent, Habits::default()).await;
-    // The signal that would end the process is ignored, as it is where a service manager sets such a limit.
     site.world.server.terminate();
     site.world.server.ended().await;
-    let arguments = [
-        "-c",
-        "trap '' XFSZ; exec \"$0\" \"$@\"",
-        &russet().display().to_string(),
-        "--config",
-        &site.world.server.config_file().display().to_string(),
-        "serve",
-    ];
-    let arguments = arguments.map(str::to_owned).to_vec();
-    let (folder, config) = (site.world.server.folder().clone(), site.world.server.config().clone());
-    let started = TestServer::start_program(folder, PathBuf::from("/bin/sh"), arguments, config).await;
-    site.world.server = started.unwrap_or_else(|ended| panic!("the server did not start: {}", ended.said));
+    // The signal that would end the process is ignored, as it is where a service manager sets such a limit.
+    let script = r#"trap '' XFSZ; exec "$0" "$@""#;
+    site.world.server.through_shell(script);
+    site.resume().await;
     let mut running = site.run().await;
     let set = |site: &Site, limit: &str| {
         let id = site.world.server.process_id().to_string();
