@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::{Method, RequestBuilder};
+use russet_plugin_build::{Interfaces, artifact};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -231,26 +234,19 @@ impl ApiUser {
     /// Installs a plugin of this workspace with these settings and all that it asks for; where that is LDAP, the
     /// connection `corp`, and where it is HTTP, the connection `nowhere`.
     pub async fn install(&self, name: &str, settings: Value) -> Value {
-        let (ldap, http) = match name {
-            "hostile" | "directory-ldap" => (&["corp"][..], &[][..]),
-            "hostile-hooks" => (&[][..], &["nowhere"][..]),
-            _ => (&[][..], &[][..]),
+        let component = component_bytes(name);
+        let interfaces = Interfaces::of(&component).expect("a built plugin is a component");
+        let capabilities = interfaces.capabilities;
+        let connections = |interface: &str, connection: &'static str| {
+            let asked = capabilities.iter().any(|name| name.starts_with(interface));
+            Vec::from_iter(asked.then_some(connection))
         };
-        let capabilities: &[&str] = match name {
-            "hostile" => &["ldap.search", "log.write", "settings.get"],
-            "directory-ldap" => &["ldap.bind", "ldap.search", "log.write", "settings.get"],
-            "escrow-policy" => &[
-                "clock.now-ms",
-                "kv.compare-and-set",
-                "kv.get",
-                "log.write",
-                "settings.get",
-            ],
-            "hostile-hooks" => &HOSTILE_HOOKS,
-            _ => &["log.write", "settings.get"],
-        };
-        let grants = json!({"capabilities": capabilities, "connections": {"ldap": ldap, "http": http}});
-        let installation = json!({"component": component(name), "settings": settings, "grants": grants});
+        let connections = json!({"ldap": connections("ldap.", "corp"), "http": connections("http.", "nowhere")});
+        let installation = json!({
+            "component": BASE64.encode(component),
+            "settings": settings,
+            "grants": {"capabilities": capabilities, "connections": connections},
+        });
         let report = self.put(&format!("/plugins/{name}"), &installation).await.ok();
         assert_eq!(report["state"], "active", "{report}");
         report
@@ -274,30 +270,9 @@ impl ApiUser {
 
 /// A plugin of this workspace, in base64.
 pub fn component(name: &str) -> String {
-    use base64::Engine as _;
-    let file = russet_plugin_build::artifact(name);
-    base64::engine::general_purpose::STANDARD.encode(std::fs::read(file).expect("a built plugin can be read"))
+    BASE64.encode(component_bytes(name))
 }
 
-/// All that `hostile-hooks` asks for.
-const HOSTILE_HOOKS: [&str; 19] = [
-    "effects.assign-declarations",
-    "effects.assign-profile",
-    "effects.cancel-command",
-    "effects.clear-attribute",
-    "effects.emit-event",
-    "effects.enqueue-command",
-    "effects.push",
-    "effects.put-secret",
-    "effects.schedule-call",
-    "effects.set-attribute",
-    "effects.unassign-declarations",
-    "effects.unassign-profile",
-    "escrow-secret.read",
-    "http.send",
-    "inventory.devices-with-attribute",
-    "kv.get",
-    "kv.set",
-    "log.write",
-    "settings.get",
-];
+fn component_bytes(name: &str) -> Vec<u8> {
+    std::fs::read(artifact(name)).expect("a built plugin can be read")
+}
