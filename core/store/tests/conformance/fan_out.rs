@@ -5,12 +5,12 @@ use russet_store::testing::statements;
 use russet_store::{
     CommandCounts, EnrollmentId, EntryState, NewCommand, Poll, TargetName, Targets, TokenTarget, UserFacts,
 };
-use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use crate::behaviours;
 use crate::bench::{Bench, Settle, at};
-use crate::locked::{has_row_locks, one_waits};
+use crate::locked::{another, has_row_locks, one_waits};
 
 behaviours![
     all_are_the_devices_of_the_tenant,
@@ -151,10 +151,7 @@ async fn a_group_is_its_members(bench: Bench) {
 async fn duplicates_of_many_are_counted(bench: Bench) {
     let store = &bench.store;
     let ids = devices(&bench, 3).await;
-    let keyed = || NewCommand {
-        dedupe_key: Some("inventory".to_owned()),
-        ..bench.command("DeviceInformation")
-    };
+    let keyed = || keyed(&bench, "inventory");
     assert_eq!(store.enqueue(keyed(), vec![ids[1]], at(2)).await.unwrap().queued, 1);
     let all = store.enqueue(keyed(), Targets::All, at(3)).await.unwrap();
     assert_eq!((all.queued, all.duplicates, all.deduplicated), (2, 1, vec![]));
@@ -222,7 +219,7 @@ async fn a_duplicate_that_comes_meanwhile_is_left_out_alone(bench: Bench) {
     let ids = many(&bench, 150).await;
     for (key, targets) in [("named", Targets::from(ids.clone())), ("all", Targets::All)] {
         let earlier = bench.queued(ids[0], "DeviceInformation").await;
-        let other = Database::connect(bench.url()).await.unwrap().begin().await.unwrap();
+        let other = another(&bench).await;
         let entry = format!(
             "INSERT INTO queue_entries (tenant_id, enrollment_id, command_id, state, priority, attempts, created_at, \
              dedupe_key) SELECT tenant_id, {}, id, 'pending', 0, 0, 0, '{key}' FROM commands WHERE uuid = '{earlier}'",

@@ -90,12 +90,17 @@ impl Device {
 
     /// Another server's transaction, which has locked the entry of one of the commands.
     async fn lock(&self, bench: &Bench, command: usize) -> DatabaseTransaction {
-        let other = Database::connect(bench.url()).await.unwrap().begin().await.unwrap();
+        let other = another(bench).await;
         let sql = format!("SELECT id FROM queue_entries WHERE {} FOR UPDATE", self.row(command));
         let locked = other.execute_unprepared(&sql).await.unwrap();
         assert_eq!(locked.rows_affected(), 1);
         other
     }
+}
+
+/// Another server's transaction.
+pub(crate) async fn another(bench: &Bench) -> DatabaseTransaction {
+    Database::connect(bench.url()).await.unwrap().begin().await.unwrap()
 }
 
 /// Until a transaction waits for a lock. That it does is how one knows that it is not just slow.

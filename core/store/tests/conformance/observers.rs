@@ -5,12 +5,12 @@ use std::time::Duration;
 use russet_store::{
     EffectAction, EnrollmentId, EventFilter, EventId, NewDecision, NewEffect, Parked, ReplayFrom, Retention,
 };
-use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use sea_orm::ConnectionTrait;
 use serde_json::json;
 
 use crate::bench::{Bench, at};
 use crate::events::{UPDATED, WATCH, done, failed, kinds, next, observe, taken, update, watched};
-use crate::locked::has_row_locks;
+use crate::locked::{another, has_row_locks};
 
 crate::behaviours! {
     an_observer_begins_with_what_happens_from_now_on,
@@ -348,7 +348,7 @@ async fn an_event_that_is_not_certain_yet_is_looked_for_again(bench: Bench) {
         assert_eq!(store.observers_next_due(at(3)).await.unwrap(), None);
         return;
     }
-    let other = Database::connect(bench.url()).await.unwrap().begin().await.unwrap();
+    let other = another(&bench).await;
     other.execute_unprepared("SELECT pg_current_xact_id()").await.unwrap();
     update(&bench, id, 3).await;
     assert_eq!(store.observers_due(at(3)).await.unwrap(), []);

@@ -18,15 +18,13 @@ impl Fleet {
                 .complain(format!("{serial} was thrown out at {what}: {reason}"));
         } else if error.status() == Some(503) {
             self.refused.send_modify(|count| *count += 1);
-        } else if let Some(status) = error.status()
-            && status != 429
-            && !(self.clock_is_wrong.load(Ordering::SeqCst)
-                && NOT_VALID_NOW.iter().any(|words| error.with_causes().contains(words)))
-        {
-            self.books.complain(format!(
-                "{serial} was answered {status} at {what}: {}",
-                error.with_causes()
-            ));
+        } else if let Some(status) = error.status().filter(|status| *status != 429) {
+            let said = error.with_causes();
+            let of_another_time = NOT_VALID_NOW.iter().any(|words| said.contains(words));
+            if !(of_another_time && self.clock_is_wrong.load(Ordering::SeqCst)) {
+                self.books
+                    .complain(format!("{serial} was answered {status} at {what}: {said}"));
+            }
         }
     }
 

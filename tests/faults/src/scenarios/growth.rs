@@ -249,7 +249,7 @@ impl Growth {
              WHERE q.finished_at IS NULL AND e.serial_number <> '{lost}' \
              UNION ALL SELECT CAST(event_id AS TEXT) FROM event_deliveries \
              UNION ALL SELECT CAST(v.id AS TEXT) FROM events v JOIN event_cursors c ON c.tenant_id = v.tenant_id \
-             WHERE v.tx > c.tx OR v.tx = c.tx AND v.id > c.event_id"
+             WHERE (v.tx, v.id) > (c.tx, c.event_id)"
         );
         eventually("everything is fetched and told", || async {
             let fetched = self.site.fleet.fetch().await;
