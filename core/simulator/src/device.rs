@@ -277,6 +277,11 @@ impl SimulatedDevice {
         });
     }
 
+    /// Forgets the scripted answers that no command took.
+    pub fn unscript(&self) {
+        lock(&self.0.channel).scripts.clear();
+    }
+
     /// Sends one report, and returns the command that came back.
     ///
     /// # Errors

@@ -254,15 +254,14 @@ impl Site {
     /// With what is not.
     pub async fn finish(mut self, running: Running) -> Outcome {
         // What is missing is found again by the checker, which says more of it.
-        let _ = running.settle().await;
+        let arrived = running.settle().await.is_empty();
         let deadline = Instant::now() + PATIENCE;
         let findings = loop {
             let findings = self.checker.at_last(&self.fleet).await;
-            if findings.wrong.is_empty() || Instant::now() > deadline {
+            if !arrived || findings.wrong.is_empty() || Instant::now() > deadline {
                 break findings;
             }
-            // What came with the answer to a report, and was lost with it, is offered when its device comes of itself, or is
-            // pushed for much later; and what waits for the time of a wrong clock when the server has seen that.
+            // What nobody was told is queued may wait for its device to come of itself, or for a push that is much later.
             self.fleet.come().await;
         };
         self.outcome.compared += findings.assert_none("at the end");

@@ -88,10 +88,14 @@ impl Fleet {
         if member.listens {
             return true;
         }
-        if random.percent(habits.not_now) {
-            member.device.script(None, Scripted::NotNow);
+        if !random.percent(habits.not_now) {
+            return self.poll(member).await;
         }
-        self.poll(member).await
+        member.device.script(None, Scripted::NotNow);
+        let went_well = self.poll(member).await;
+        // One that nothing was fetched with would add up: a command that is put off again and again is offered in a minute.
+        member.device.unscript();
+        went_well
     }
 
     /// Lets each device come of itself, as one does that starts.
