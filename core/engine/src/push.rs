@@ -149,7 +149,23 @@ impl PushDispatcher {
             let key = (job.tenant, job.topic.clone());
             let client = match clients.entry(key) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => unknown.insert(self.client(&job).await),
+                Entry::Vacant(unknown) => {
+                    let client = self.client(&job).await;
+                    // Once for all that are due: a whole fleet may wait for one certificate.
+                    match &client {
+                        Ok(Some(_)) => {}
+                        Ok(None) => tracing::warn!(
+                            push.topic = %job.topic,
+                            "no push certificate for this topic; its pushes wait"
+                        ),
+                        Err(error) => tracing::error!(
+                            push.topic = %job.topic,
+                            error = %error,
+                            "the push certificate cannot be read"
+                        ),
+                    }
+                    unknown.insert(client)
+                }
             };
             match client {
                 Ok(Some(client)) => {
@@ -157,14 +173,12 @@ impl PushDispatcher {
                     sending.spawn(async move { this.send(job, &client).await });
                 }
                 Ok(None) => {
-                    tracing::warn!(push.topic = %job.topic, "no push certificate for this topic; the push waits");
                     let wait = self.engine.inner.settings.push.retry_longest;
                     let due_at = later(Timestamp::now(), wait);
                     sent.add(Ok((job, PushOutcome::Refused { due_at }, Some(wait))));
                 }
-                Err(error) => {
-                    tracing::error!(push.topic = %job.topic, error = %error, "the push certificate cannot be read");
-                }
+                // Its lease runs out, and it is tried again.
+                Err(_) => {}
             }
         }
     }
