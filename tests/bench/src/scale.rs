@@ -77,9 +77,15 @@ impl Scale {
         self.pick(Duration::from_secs(3), Duration::from_millis(100))
     }
 
-    /// Enrolled devices on each back end.
+    /// Devices that enroll on each back end, without a gate and with one: for seconds, so that the first of each connection
+    /// weigh little.
+    pub(crate) fn enrolling(self) -> usize {
+        self.pick(4_000, 16)
+    }
+
+    /// Those of them that poll and answer afterwards.
     pub(crate) fn devices(self) -> usize {
-        self.pick(1_000, 16)
+        self.pick(1_500, 24)
     }
 
     /// How long devices poll at each number of connections.

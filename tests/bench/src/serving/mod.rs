@@ -80,13 +80,12 @@ async fn measure(
     administrator.send("PUT", "push-certificates", &certificate).await?;
 
     say("  getting identities");
-    let (gated, ungated) = (scale.devices(), scale.devices() / 2);
-    let devices = Arc::new(fleet::identified(&server.target, gated + ungated).await?);
+    let devices = Arc::new(fleet::identified(&server.target, 2 * scale.enrolling()).await?);
     for device in devices.iter() {
         apns.register(&device.push_token, push::TOPIC);
     }
     let processes = Processes::new(server.process(), cluster.as_ref())?;
-    let bench = Bench {
+    let mut bench = Bench {
         installation,
         server,
         apns,
@@ -94,7 +93,10 @@ async fn measure(
         processes,
         scale,
     };
-    bench.enrollments(ungated, &mut section).await?;
+    bench.enrollments(&mut section).await?;
+    let enrolled = bench.devices.len();
+    let devices = Arc::get_mut(&mut bench.devices).ok_or("the devices are still at work")?;
+    devices.truncate(scale.devices());
     if let Some(cluster) = &cluster {
         // What autovacuum does within a minute. Until then the database has no idea of how large the tables are.
         cluster.query("bench", "ANALYZE")?;
@@ -102,10 +104,7 @@ async fn measure(
     bench.polls(&mut section).await?;
     bench.commands(&mut section).await?;
     bench.swaps(&mut section).await?;
-    let how = format!(
-        "resident set of the server after all this, {} devices enrolled",
-        bench.devices.len()
-    );
+    let how = format!("resident set of the server after all this, {enrolled} devices enrolled");
     section.add(Figure::new("memory", 1, how).with("", mebibytes(bench.server.resident()?), "MiB"));
     bench.policies(&mut section).await?;
     bench.server.stop().await?;
@@ -123,14 +122,14 @@ struct Bench {
 }
 
 impl Bench {
-    /// The first of the devices enroll where there is no gate, the others where there is one.
-    async fn enrollments(&self, ungated: usize, section: &mut Section) -> Result<(), Failure> {
+    /// Half of the devices enroll where there is no gate, the others where there is one.
+    async fn enrollments(&self, section: &mut Section) -> Result<(), Failure> {
         say("  enrolling");
         let mut messages: Vec<Pair> = fleet::prepare(&self.devices, |device| {
             Ok((device.authenticate()?.into(), device.token_update()?.into()))
         })
         .await?;
-        let gated = messages.split_off(ungated);
+        let gated = messages.split_off(self.scale.enrolling());
         let how = format!("Authenticate and TokenUpdate; no plugin; {CONNECTIONS} connections");
         let without = self.enroll(messages).await?;
         section.add(figure("enrollments without a gate", &without, "enrollments/s", how));
