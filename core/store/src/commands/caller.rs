@@ -98,13 +98,13 @@ macro_rules! named {
     };
 }
 
-/// The same choice as that of [`super::delivery`]: at an idle poll what is fresh, was put off or never answered; after a
-/// report what is fresh.
+/// The same choice as that of [`super::delivery`]: what is fresh, or was never answered; at an idle poll also what was put
+/// off. What the message reports on is not over yet where this is asked.
 macro_rules! chosen {
     () => {
         " FROM queue_entries x WHERE x.enrollment_id = e.id AND x.finished_at IS NULL \
-         AND (x.not_before IS NULL OR x.not_before <= a.now) AND a.now IS NOT NULL \
-         AND (x.state = 'pending' OR (a.idle AND x.state IN ('not_now', 'sent', 'stuck') \
+         AND (x.not_before IS NULL OR x.not_before <= a.now) AND a.now IS NOT NULL AND x.id IS DISTINCT FROM r.id \
+         AND (x.state = 'pending' OR ((x.state IN ('sent', 'stuck') OR (a.idle AND x.state = 'not_now')) \
          AND (x.retry_at IS NULL OR x.retry_at < a.now))) \
          ORDER BY CASE x.state WHEN 'sent' THEN 1 WHEN 'stuck' THEN 2 ELSE 0 END, x.priority, x.id LIMIT 1"
     };

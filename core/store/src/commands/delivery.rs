@@ -18,7 +18,7 @@ pub enum Poll {
     /// `Idle`: a new round. What the device put off (NotNow), and what it was sent in an earlier round and never answered,
     /// is offered again, unless it rests: see [`QueueRules`].
     Idle,
-    /// It has just reported on a command: only what was not offered yet.
+    /// It has just reported on a command: the same, but not what it put off, as it would do so again.
     AfterReport,
     /// It repeats a report, so the answer to it was lost, and with it the command that it may have held: what it was sent
     /// last and never answered is offered again, but not what it put off.
@@ -47,8 +47,13 @@ const AT_IDLE: &str = chosen!(
      ORDER BY CASE o.state WHEN 'sent' THEN 1 WHEN 'stuck' THEN 2 ELSE 0 END, o.priority, o.id"
 );
 
-/// In the order of the index.
-const AFTER_REPORT: &str = chosen!("o.state = 'pending' ORDER BY o.priority, o.id");
+/// A device works on one command at a time, so when it reports on one, others that were delivered are lost or ignored: they
+/// come after what is fresh, or a device that always finds something fresh would never see them. What it put off in this
+/// session it would put off again.
+const AFTER_REPORT: &str = chosen!(
+    "(o.state = 'pending' OR (o.state IN ('sent', 'stuck') AND (o.retry_at IS NULL OR o.retry_at < $2))) \
+     ORDER BY CASE o.state WHEN 'sent' THEN 1 WHEN 'stuck' THEN 2 ELSE 0 END, o.priority, o.id"
+);
 
 const LOST: &str = chosen!("o.state = 'sent' AND o.sent_at < $2 ORDER BY o.sent_at DESC, o.id DESC");
 

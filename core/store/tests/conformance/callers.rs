@@ -21,6 +21,7 @@ behaviours![
     of_two_polls_at_once_one_gets_the_command,
     a_report_of_many_at_once_brings_each_its_next_command,
     what_changed_since_it_was_seen_is_not_gone_by,
+    what_was_lost_comes_after_what_is_fresh_in_one_round,
     a_broken_question_is_its_own_askers_alone,
     a_lost_connection_is_replaced,
 ];
@@ -273,6 +274,32 @@ async fn a_report_of_many_at_once_brings_each_its_next_command(bench: Bench) {
         let (reported, next) = store.report_of(id, report(first, status), queue, at(7)).await.unwrap();
         assert_eq!(reported, Reported::Duplicate);
         assert_eq!(next.is_some(), number % 2 == 0);
+    }
+}
+
+async fn what_was_lost_comes_after_what_is_fresh_in_one_round(bench: Bench) {
+    let store = &bench.store;
+    let (id, certificate) = device(&bench, "D1").await;
+    let lost = bench.queued(id, "A").await;
+    let queue = ask(&bench, certificate, "D1", QueueAsk::Idle, 3).await.queue;
+    assert_eq!(store.next_of(id, queue, at(3)).await.unwrap().unwrap().uuid, lost);
+    let (fresh, put_off) = (bench.queued(id, "B").await, bench.queued(id, "C").await);
+    let queue = ask(&bench, certificate, "D1", QueueAsk::Idle, 4).await.queue;
+    assert_eq!(store.next_of(id, queue, at(4)).await.unwrap().unwrap().uuid, fresh);
+    for (seconds, answered, status, offered) in [
+        (5, fresh, ReportStatus::Acknowledged, Some(put_off)),
+        (6, put_off, ReportStatus::NotNow, Some(lost)),
+        // Not what it put off in this round, and not what it has just answered.
+        (7, lost, ReportStatus::Acknowledged, None),
+    ] {
+        let asked = QueueAsk::Report(answered);
+        let queue = ask(&bench, certificate, "D1", asked, seconds).await.queue;
+        let (reported, next) = store
+            .report_of(id, report(answered, status), queue, at(seconds))
+            .await
+            .unwrap();
+        let next = next.map(|delivery| delivery.uuid);
+        assert_eq!((reported, next), (Reported::Recorded, offered), "at {seconds}");
     }
 }
 
