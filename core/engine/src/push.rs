@@ -149,23 +149,7 @@ impl PushDispatcher {
             let key = (job.tenant, job.topic.clone());
             let client = match clients.entry(key) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => {
-                    let client = self.client(&job).await;
-                    // Once for all that are due: a whole fleet may wait for one certificate.
-                    match &client {
-                        Ok(Some(_)) => {}
-                        Ok(None) => tracing::warn!(
-                            push.topic = %job.topic,
-                            "no push certificate for this topic; its pushes wait"
-                        ),
-                        Err(error) => tracing::error!(
-                            push.topic = %job.topic,
-                            error = %error,
-                            "the push certificate cannot be read"
-                        ),
-                    }
-                    unknown.insert(client)
-                }
+                Entry::Vacant(unknown) => unknown.insert(self.client_or_complaint(&job).await),
             };
             match client {
                 Ok(Some(client)) => {
@@ -213,6 +197,20 @@ impl PushDispatcher {
             .retry_first
             .saturating_mul(1 << doublings)
             .min(settings.retry_longest)
+    }
+
+    /// The client for a job's topic. Why there is none is said here, once for all jobs that are claimed together: a whole fleet
+    /// may wait for one certificate.
+    async fn client_or_complaint(&self, job: &PushJob) -> Result<Option<PushClient>, russet_store::StoreError> {
+        let client = self.client(job).await;
+        match &client {
+            Ok(Some(_)) => {}
+            Ok(None) => tracing::warn!(push.topic = %job.topic, "no push certificate for this topic; its pushes wait"),
+            Err(error) => {
+                tracing::error!(push.topic = %job.topic, error = %error, "the push certificate cannot be read");
+            }
+        }
+        client
     }
 
     /// The client for a job's topic, made anew when the certificate was replaced.

@@ -27,33 +27,38 @@ pub enum Poll {
 
 /// The chosen entry, with its command.
 macro_rules! chosen {
-    ($chosen:literal) => {
+    ($($chosen:tt)+) => {
         concat!(
             "SELECT q.id, q.attempts, q.unanswered, q.expires_at, c.uuid, c.request_type, c.payload, c.profile_name, \
              c.tenant_id, c.origin, c.created_by, CASE WHEN c.approval = 'approved' THEN c.decided_by END \
              FROM queue_entries q JOIN commands c ON c.id = q.command_id WHERE q.id = (SELECT o.id FROM queue_entries o \
              WHERE o.enrollment_id = $1 AND o.finished_at IS NULL AND (o.not_before IS NULL OR o.not_before <= $2) AND ",
-            $chosen,
+            $($chosen)+,
             " LIMIT 1)"
         )
     };
 }
 
-/// What is fresh or was put off goes before what was delivered and not answered, so that a command which a device never
-/// answers stands in nobody's way. An entry is offered again only at a later time than it was delivered at, so that of many
-/// polls at once one gets it.
-const AT_IDLE: &str = chosen!(
-    "(o.state = 'pending' OR (o.state IN ('not_now', 'sent', 'stuck') AND (o.retry_at IS NULL OR o.retry_at < $2))) \
-     ORDER BY CASE o.state WHEN 'sent' THEN 1 WHEN 'stuck' THEN 2 ELSE 0 END, o.priority, o.id"
-);
+/// What is fresh, or in one of these states and does not rest. What is fresh or was put off goes before what was delivered and
+/// not answered, so that a command which a device never answers stands in nobody's way. An entry is offered again only at a
+/// later time than it was delivered at, so that of many polls at once one gets it.
+macro_rules! fresh_or {
+    ($states:literal) => {
+        concat!(
+            "(o.state = 'pending' OR (o.state IN (",
+            $states,
+            ") AND (o.retry_at IS NULL OR o.retry_at < $2))) \
+             ORDER BY CASE o.state WHEN 'sent' THEN 1 WHEN 'stuck' THEN 2 ELSE 0 END, o.priority, o.id"
+        )
+    };
+}
+
+const AT_IDLE: &str = chosen!(fresh_or!("'not_now', 'sent', 'stuck'"));
 
 /// A device works on one command at a time, so when it reports on one, others that were delivered are lost or ignored: they
 /// come after what is fresh, or a device that always finds something fresh would never see them. What it put off in this
 /// session it would put off again.
-const AFTER_REPORT: &str = chosen!(
-    "(o.state = 'pending' OR (o.state IN ('sent', 'stuck') AND (o.retry_at IS NULL OR o.retry_at < $2))) \
-     ORDER BY CASE o.state WHEN 'sent' THEN 1 WHEN 'stuck' THEN 2 ELSE 0 END, o.priority, o.id"
-);
+const AFTER_REPORT: &str = chosen!(fresh_or!("'sent', 'stuck'"));
 
 const LOST: &str = chosen!("o.state = 'sent' AND o.sent_at < $2 ORDER BY o.sent_at DESC, o.id DESC");
 

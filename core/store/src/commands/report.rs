@@ -65,7 +65,7 @@ impl Store {
             return self.report_sealed(enrollment, report, now).await;
         };
         let mut first = queue.first;
-        let here = first.take_if(|first| !first.expired && first.claim.entry != entry);
+        let here = first.take_if(|first| !first.expired);
         let rules = self.queue_rules();
         let settle = Settle {
             now: ms(now),

@@ -6,7 +6,8 @@ use russet_tests::{World, private_address, soon};
 
 use crate::registry::client;
 
-async fn figures(listen: SocketAddr) -> String {
+/// What the listener of this address shows.
+pub(crate) async fn figures(listen: SocketAddr) -> String {
     let request = client().get(format!("http://{listen}/metrics"));
     request.send().await.unwrap().text().await.unwrap()
 }

@@ -397,8 +397,7 @@ async fn every_figure_is_on_the_page_and_every_alert_is_about_one() {
         .start()
         .await;
     world.admin.list("/devices").await;
-    let request = crate::registry::client().get(format!("http://{listen}/metrics"));
-    let shown = request.send().await.unwrap().text().await.unwrap();
+    let shown = crate::metrics::figures(listen).await;
     let kinds = shown.lines().filter(|line| line.starts_with("# TYPE "));
     assert_eq!(kinds.flat_map(figures).collect::<BTreeSet<String>>(), table, "{shown}");
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use russet_protocol::codec;
 use russet_protocol::plist::{Dictionary, Value as Plist};
-use russet_simulator::device::{Scripted, Step};
+use russet_simulator::device::Step;
 use russet_tests::eventually;
 use serde_json::json;
 
@@ -91,7 +91,7 @@ impl Fleet {
         if !random.percent(habits.not_now) {
             return self.poll(member).await;
         }
-        member.device.script(None, Scripted::NotNow);
+        member.device.answer_not_now_once();
         let went_well = self.poll(member).await;
         // One that nothing was fetched with would add up: a command that is put off again and again is offered in a minute.
         member.device.unscript();
