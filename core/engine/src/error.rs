@@ -246,13 +246,10 @@ pub enum ProfileRefusal {
         /// How long to wait.
         after: Duration,
     },
+    /// The database failed.
+    #[error("the server cannot make the profile now; try again later")]
+    Store(#[from] StoreError),
     /// Something inside failed.
     #[error("the server cannot make the profile now; try again later")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl From<StoreError> for ProfileRefusal {
-    fn from(error: StoreError) -> Self {
-        Self::Internal(Box::new(error))
-    }
 }

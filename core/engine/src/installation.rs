@@ -8,7 +8,7 @@ use russet_protocol::{Limits, codec, plist};
 use russet_store::{CommandOrigin, Delivery, EnrollmentId, EnrollmentLookup, NewCommand};
 use uuid::Uuid;
 
-use crate::{DeviceError, Engine, Request, subject};
+use crate::{DeviceError, Engine, ProfileRefusal, Request, subject};
 
 /// In place of a stored profile's name: the enrollment profile, with a challenge that renews the enrollment. No stored
 /// profile can have this name.
@@ -66,8 +66,12 @@ impl Engine {
         let lookup = EnrollmentLookup::Id(enrollment);
         let device = self.inner.store.enrollment(request.tenant.id, lookup).await?;
         let device = device.ok_or(DeviceError::NotEnrolled)?;
-        let made = self.renewal_profile(request, &device, now).await;
-        Ok(made.map_err(|refusal| CannotDeliver(refusal.to_string())))
+        match self.renewal_profile(request, &device, now).await {
+            Ok(profile) => Ok(Ok(profile)),
+            // Over in a moment, as a rule: the device is told to come back, and the command is not put off for minutes.
+            Err(ProfileRefusal::Store(error)) => Err(DeviceError::Store(error)),
+            Err(refusal) => Ok(Err(CannotDeliver(refusal.to_string()))),
+        }
     }
 
     /// A stored profile for one device: rendered if it is a template, and signed.

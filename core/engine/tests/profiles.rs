@@ -4,7 +4,8 @@
 
 mod support;
 
-use russet_engine::{EngineError, NewProfile};
+use jiff::SignedDuration;
+use russet_engine::{DeviceError, EngineError, NewProfile};
 use russet_hooks::{Denial, GateStage, GateVerdict};
 use russet_pki::cms::Signer;
 use russet_protocol::plist;
@@ -181,6 +182,34 @@ async fn a_new_profile_with_a_challenge_of_its_enrollment_is_a_renewal() {
         .await
         .unwrap();
     assert_eq!(next.0, queued, "the queue goes on");
+}
+
+#[tokio::test]
+async fn a_renewal_is_not_put_off_for_a_database_that_fails_for_a_moment() {
+    let world = World::new().await;
+    let device = world.enrolled("C02A").await;
+    let tenant = world.engine.tenant("default").await.unwrap();
+    let serial = device.serial.as_str();
+    world
+        .engine
+        .renew_device(&tenant, serial, &ada(), world.now)
+        .await
+        .unwrap();
+
+    let tables = world.tables().await;
+    let rename = |from: &str, to: &str| format!("ALTER TABLE {from} RENAME TO {to}");
+    tables.change(&rename("scep_challenges", "gone")).await.unwrap();
+    let refused = world.send(&device, device.idle()).await;
+    assert!(
+        matches!(refused, Err(DeviceError::Store(_))),
+        "it is told to come again: {refused:?}"
+    );
+    tables.change(&rename("gone", "scep_challenges")).await.unwrap();
+
+    // The time at which a command was delivered is never the time at which it is offered again.
+    let later = world.now + SignedDuration::from_secs(1);
+    let (_, command) = world.poll_at(&device, device.idle(), later).await.unwrap();
+    assert_eq!(command["RequestType"].as_string(), Some("InstallProfile"));
 }
 
 #[tokio::test]

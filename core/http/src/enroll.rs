@@ -108,6 +108,7 @@ async fn profile(
         ProfileRefusal::MachineInfo(_) => Failure::new(StatusCode::BAD_REQUEST, "machine-info", message),
         ProfileRefusal::NoPushCertificate => Failure::unavailable(message),
         ProfileRefusal::TryLater { after } => Failure::unavailable(message).retry_after(after),
+        ProfileRefusal::Store(error) => Failure::unavailable(message).caused_by(error),
         ProfileRefusal::Internal(error) => Failure::unavailable(message).caused_by(Inside(error)),
         _ => Failure::unavailable(message),
     })

@@ -210,8 +210,9 @@ impl Checker {
         let mut findings = self.any_time(fleet).await;
         let open = self
             .rows(
-                "SELECT CAST(q.id AS TEXT), q.state FROM queue_entries q JOIN commands c ON c.id = q.command_id \
-                 WHERE q.finished_at IS NULL",
+                "SELECT CAST(q.id AS TEXT), q.state, c.request_type, e.serial_number, CAST(q.not_before AS TEXT), \
+                 q.defer_reason FROM queue_entries q JOIN commands c ON c.id = q.command_id \
+                 JOIN enrollments e ON e.id = q.enrollment_id WHERE q.finished_at IS NULL",
             )
             .await;
         // Where things are forgotten, there are devices that do not come any more.

@@ -32,6 +32,7 @@ use russet_pki::name::Name;
 use russet_pki::scep::client::{Exchange, Outcome};
 use russet_pki::{Certificate, SignaturePolicy, ca, mdm_signature};
 use russet_protocol::{DeviceMessage, Limits, codec, plist};
+use russet_store::testing::Inspection;
 use russet_store::{MasterKey, Store, StoreConfig};
 use serde_json::json;
 use tempfile::TempDir;
@@ -129,7 +130,11 @@ pub struct World {
     pub script: Arc<Script>,
     pub store: Store,
     pub now: Timestamp,
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+fn url(folder: &TempDir) -> String {
+    format!("sqlite://{}", folder.path().join("russet.db").display())
 }
 
 pub fn settings() -> EnrollmentSettings {
@@ -179,7 +184,7 @@ impl World {
         script: Arc<Script>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("russet.db").display());
+        let url = url(&folder);
         let store = Store::open(StoreConfig::new(url), &MasterKey::from_bytes([7; 32]))
             .await
             .unwrap();
@@ -211,7 +216,7 @@ impl World {
             script,
             store,
             now,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -301,9 +306,23 @@ impl World {
         self.engine.handle(&self.request().await, &identity, message, now).await
     }
 
+    /// The store's tables, for a look and a change behind its back.
+    pub async fn tables(&self) -> Inspection {
+        Inspection::open(&url(&self.folder)).await.unwrap()
+    }
+
     /// Polls; the command, if one came.
     pub async fn poll(&self, device: &Device, report: plist::Dictionary) -> Option<(String, plist::Dictionary)> {
-        match self.send(device, report).await.unwrap() {
+        self.poll_at(device, report, self.now).await
+    }
+
+    pub async fn poll_at(
+        &self,
+        device: &Device,
+        report: plist::Dictionary,
+        now: Timestamp,
+    ) -> Option<(String, plist::Dictionary)> {
+        match self.send_at(device, report, now).await.unwrap() {
             DeviceAnswer::Empty => None,
             DeviceAnswer::Plist(body) => {
                 let mut envelope = codec::decode(&body, &Limits::default()).unwrap();
