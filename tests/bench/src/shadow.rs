@@ -17,7 +17,7 @@ use crate::swap::World;
 use crate::{Failure, fleet, push, say};
 
 const METHOD: &str = "A candidate is asked what the active revision is asked, beside the devices' requests: by one thread of low \
-    priority, which uses a hundredth of one processor at most, and a twentieth of that while devices' calls run. What it has no \
+    priority, which uses a hundredth of one processor at most, and a sixtieth of that while devices' calls run. What it has no \
     time for is not compared, and counted. Turns with and without a candidate alternate, and the one that begins is another one \
     each time. A ratio is the median of the ratios of neighbouring turns, so that a slow moment of the machine does not decide.";
 

@@ -154,7 +154,7 @@ impl PluginManager {
     }
 
     /// Sets how much of one processor shadows may use at most in the long run, in hundredths; one, until this is called. Beside
-    /// devices' calls they get a twentieth of that. Calls for which there is no time are not compared, and counted.
+    /// devices' calls they get a sixtieth of that. Calls for which there is no time are not compared, and counted.
     #[must_use]
     pub fn with_shadow_percent(mut self, percent: u8) -> Self {
         self.lane = Lane::of(self.engine.clone(), percent);
