@@ -10,8 +10,9 @@ use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::Types;
 use wasmparser::{BinaryReaderError, Parser, Payload, ValidPayload, Validator};
 
+use crate::component::{ComponentFile, component_digest};
 use crate::contract::Contracts;
-use crate::manifest::{CAPABILITIES, Manifest, ManifestError, component_digest};
+use crate::manifest::{CAPABILITIES, Manifest, ManifestError};
 
 /// The largest component in bytes: Python's are 18 MB.
 pub const MAX_COMPONENT: usize = 64 << 20;
@@ -115,9 +116,24 @@ pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
 ///
 /// See [`InspectError`].
 pub fn inspect_for(component: &[u8], contracts: &Contracts) -> Result<Inspection, InspectError> {
+    check_size(component)?;
+    inspect_digested(component, &component_digest(component), contracts)
+}
+
+/// The same as [`inspect`], without computing the digest, of a file whose size was checked.
+pub(crate) fn inspect_file(file: &ComponentFile) -> Result<Inspection, InspectError> {
+    inspect_digested(file.bytes(), file.digest(), &Contracts::default())
+}
+
+/// Whether it is small enough to look at.
+pub(crate) fn check_size(component: &[u8]) -> Result<(), InspectError> {
     if component.len() > MAX_COMPONENT {
         return Err(InspectError::TooLarge { size: component.len() });
     }
+    Ok(())
+}
+
+fn inspect_digested(component: &[u8], digest: &str, contracts: &Contracts) -> Result<Inspection, InspectError> {
     let manifest = Manifest::read(component)?;
     let surface = Surface::read(component, contracts)?;
 
@@ -142,7 +158,7 @@ pub fn inspect_for(component: &[u8], contracts: &Contracts) -> Result<Inspection
             found: "no contract".to_owned(),
             served: contracts.clone(),
         })?,
-        digest: component_digest(component),
+        digest: digest.to_owned(),
         size: component.len(),
         unused: manifest
             .capabilities

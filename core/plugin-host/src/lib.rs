@@ -17,6 +17,7 @@ mod answers;
 mod bindings;
 mod capabilities;
 mod checks;
+mod component;
 mod context;
 mod contract;
 mod engine;
@@ -29,6 +30,7 @@ mod host;
 mod inspect;
 pub mod journal;
 mod limits;
+mod load;
 mod manager;
 mod manifest;
 mod memory_store;
@@ -47,6 +49,7 @@ pub use capabilities::{
     Connections, HttpAuthentication, HttpConfigError, HttpConnection, HttpConnections, LdapConfigError, LdapConnection,
     LdapConnections, NameResolver, NamedConnections, SystemResolver, TrustError,
 };
+pub use component::{ComponentFile, component_digest};
 pub use contract::{Contract, Contracts, Deprecation, ServedContract};
 pub use engine::{EngineConfig, EngineError, PluginEngine};
 pub use grants::{ConnectionGrants, GrantError, Grants, LimitGrants, MissingGrant};
@@ -55,16 +58,15 @@ pub use inspect::{InspectError, Inspection, MAX_COMPONENT, inspect, inspect_for}
 /// A network of addresses that an HTTP connection may go to although it is not public.
 pub use ipnet::IpNet;
 pub use limits::Limits;
+pub use load::{LoadError, PluginSource, revision_digest};
 pub use manager::{
     GrantRequest, InstallError, InstallReport, InstallRequest, InstalledState, ListDiff, LoadFailure, LoadReport,
     NodeStatus, OpenRollout, PendingRevision, PluginManager, PluginState, PluginStatus, PromoteRequest, Promoted,
     RevisionDiff, RevisionSummary, RolloutError, RolloutRequest, RolloutStatus, Staging,
 };
-pub use manifest::{
-    CAPABILITIES, MANIFEST_SECTION, Manifest, ManifestError, ManifestSchedule, component_digest, is_plugin_name,
-};
+pub use manifest::{CAPABILITIES, MANIFEST_SECTION, Manifest, ManifestError, ManifestSchedule, is_plugin_name};
 pub use memory_store::MemoryRevisions;
-pub use plugin::{LoadError, LoadedPlugin, PluginSource, revision_digest};
+pub use plugin::LoadedPlugin;
 pub use revisions::{
     Activation, ActiveRevisions, Actor, NewRevision, Quarantined, RevisionEvent, RevisionState, RevisionStore,
     RevisionStoreError, StoredPlugin, StoredRevision,

@@ -284,8 +284,3 @@ pub fn is_plugin_name(name: &str) -> bool {
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
-
-/// The SHA-256 of a component file, in hexadecimal.
-pub fn component_digest(component: &[u8]) -> String {
-    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, component))
-}

@@ -14,7 +14,7 @@ use russet_hooks::{FailureRule, FaultKind, HookSet, HookSource};
 use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{
     Activation, Actor, BreakerSettings, EngineConfig, Limits, Manifest, MemoryRevisions, NewRevision, PluginEngine,
-    PluginHost, PluginManager, RevisionState, RevisionStore, component_digest,
+    PluginHost, PluginManager, RevisionState, RevisionStore,
 };
 
 const TENANT: &str = "default";
@@ -88,16 +88,16 @@ async fn start(broken: Broken) -> Arc<HookSet> {
         "answer"
     };
     let source = questions::source(mode, Limits::default());
-    let manifest = Manifest::read(&source.component).unwrap();
+    let manifest = Manifest::read(source.component.bytes()).unwrap();
     let store = Arc::new(MemoryRevisions::new([TENANT]));
     let revision = NewRevision {
         plugin: manifest.name.clone(),
         version: manifest.version.to_string(),
         digest: match broken {
             Broken::Fetch => "00".repeat(32),
-            _ => component_digest(&source.component),
+            _ => source.component.digest().to_owned(),
         },
-        component: Some(Arc::clone(&source.component)),
+        component: Some(Arc::clone(source.component.bytes())),
         manifest: serde_json::to_value(&manifest).unwrap(),
         settings: source.settings.unwrap(),
         grants: match broken {

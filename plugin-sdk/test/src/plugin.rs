@@ -279,7 +279,7 @@ impl Plugin {
         let ports = script.ports(&space).await.map_err(Error::Script)?;
         let source = PluginSource {
             tenant: Arc::clone(&self.tenant),
-            component: Arc::clone(&self.component),
+            component: Arc::clone(&self.component).into(),
             settings: self.settings.clone(),
             grants,
             limits: self.limits.clone(),

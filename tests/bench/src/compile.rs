@@ -11,8 +11,9 @@ use crate::report::{Figure, Section};
 use crate::scale::Scale;
 use crate::stats::Samples;
 
-const METHOD: &str = "Inspect, compile or take from the cache, link, and start once. Each time with a new engine, as \
-    after a start of the process; making the engine itself is not counted, and is the last row.";
+const METHOD: &str = "Inspect, compile or take from the cache, link, and start once. The file's digest is known: the server \
+    compares it when it reads the file. Each time with a new engine, as after a start of the process; making the engine \
+    itself is not counted, and is the last row.";
 
 /// The smallest of the bundled plugins that decide, and the largest of all.
 const PLUGINS: [&str; 2] = ["enrollment-gate", "profile-template"];

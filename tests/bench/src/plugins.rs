@@ -63,7 +63,7 @@ pub(crate) fn connections() -> Result<Connections, Failure> {
 pub(crate) fn source(component: &Arc<[u8]>, settings: Option<Value>) -> Result<PluginSource, Failure> {
     Ok(PluginSource {
         tenant: TENANT.into(),
-        component: Arc::clone(component),
+        component: Arc::clone(component).into(),
         settings,
         grants: grants(component)?,
         limits: Limits::default(),

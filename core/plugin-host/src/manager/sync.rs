@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Current, PluginManager, Tenant};
+use crate::component::ComponentFile;
 use crate::host::{Seated, UnusablePlugin};
 use crate::ports::Ports;
 use crate::rollout::BreakerSettings;
@@ -292,14 +293,17 @@ impl Loader {
             .component(&self.tenant, &revision.digest)
             .await
             .map_err(|error| error.to_string())?;
-        if crate::component_digest(&component) != revision.digest {
+        let file = tokio::task::spawn_blocking(move || ComponentFile::new(component))
+            .await
+            .map_err(|error| error.to_string())?;
+        if file.digest() != revision.digest {
             return Err("the stored component does not have the digest it was stored under".to_owned());
         }
         let grants: Grants = serde_json::from_value(revision.grants.clone())
             .map_err(|error| format!("the stored grants can not be read: {error}"))?;
         let source = PluginSource {
             tenant: Arc::clone(&self.tenant),
-            component: component.into(),
+            component: file,
             settings: Some(revision.settings.clone()),
             grants,
             limits: self.limits.clone(),

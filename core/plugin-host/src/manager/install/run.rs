@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::candidate::{Candidate, base, inspected};
 use super::{GrantRequest, InstallError, InstallReport, InstallRequest, InstalledState, Staging};
+use crate::component::ComponentFile;
 use crate::manager::{PluginManager, Tenant};
 use crate::revisions::{Activation, Actor, NewRevision, RevisionState};
 use crate::rollout::NewRollout;
@@ -192,7 +193,7 @@ impl PluginManager {
     async fn load(&self, tenant: &str, candidate: &Candidate) -> Result<LoadedPlugin, LoadError> {
         let source = PluginSource {
             tenant: tenant.into(),
-            component: Arc::clone(&candidate.component),
+            component: ComponentFile::known(Arc::clone(&candidate.component), &candidate.inspection.digest),
             settings: Some(candidate.settings.clone()),
             grants: candidate.grants.clone(),
             limits: self.limits.clone(),
