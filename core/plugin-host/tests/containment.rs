@@ -257,6 +257,17 @@ async fn a_plugin_for_a_later_patch_of_the_contract_runs_and_one_for_another_min
 }
 
 #[tokio::test]
+async fn what_is_no_plugin_is_refused_for_what_it_is_and_not_as_the_compiler_sees_it() {
+    let core_module = b"\0asm\x01\0\0\0".to_vec();
+    let mut cut = template_component("", "unreachable", RENDERED);
+    cut.truncate(cut.len() / 2);
+    for file in [b"damaged".to_vec(), core_module, cut] {
+        let refused = load_handmade(file).await;
+        assert!(matches!(refused, Err(LoadError::Inspect(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_export_of_another_shape_is_found_before_it_is_called() {
     let component = template_component("", "unreachable", "(result (list u32) (error string))");
     match load_handmade(component).await {
