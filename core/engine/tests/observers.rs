@@ -18,6 +18,7 @@ use support::{Device, Script, World, device_information, settings};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// An observer that notes what it is handed, wants what it is told to want, and fails as often as it is told to.
 #[derive(Default)]
@@ -66,7 +67,11 @@ impl Observer for Watcher {
             ));
         }
         for effect in watch.effects.lock().unwrap().iter() {
-            ask.recorder.effect(effect.clone());
+            let mut effect = effect.clone();
+            if let EffectAction::EnqueueCommand { uuid, .. } = &mut effect.action {
+                *uuid = Uuid::now_v7().to_string();
+            }
+            ask.recorder.effect(effect);
         }
         Ok(())
     }
@@ -438,6 +443,47 @@ async fn observers_that_cause_one_another_come_to_an_end() {
         .items
         .remove(0);
     assert_eq!(last.effects[0]["outcome"], "refused");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_observer_that_answers_every_answer_with_a_command_comes_to_an_end() {
+    let (world, watch) = watching(&["command.answered"]).await;
+    *watch.effects.lock().unwrap() = vec![own(EffectAction::EnqueueCommand {
+        uuid: String::new(),
+        command: r#"{ "RequestType": "SecurityInfo" }"#.to_owned(),
+        priority: 0,
+        not_before_ms: None,
+        expires_at_ms: None,
+        dedupe_key: None,
+    })];
+    let node = Node::start(&world);
+    let device = world.enrolled("A1").await;
+    for round in 0..2 {
+        // What an administrator asks for begins anew.
+        world.enqueue(&device, device_information()).await;
+        let mut report = device.idle();
+        let mut answered = 0;
+        while let Some((uuid, _)) = world.poll(&device, report).await {
+            world.poll(&device, device.report("Acknowledged", &uuid)).await;
+            drained(&world).await;
+            report = device.idle();
+            answered += 1;
+            assert!(answered <= MAX_DEPTH, "round {round} does not end");
+        }
+        let seen: Vec<_> = watch.seen.lock().unwrap().drain(..).collect();
+        let depths: Vec<_> = seen.iter().map(|event| event.depth).collect();
+        assert_eq!(depths, (0..MAX_DEPTH).collect::<Vec<_>>(), "round {round}");
+    }
+    let tenant = world.store.default_tenant();
+    let last = world
+        .store
+        .decisions(tenant, None, None, 1)
+        .await
+        .unwrap()
+        .items
+        .remove(0);
+    assert_eq!(last.effects[0]["outcome"], "refused", "{:?}", last.effects);
     node.stop().await;
 }
 

@@ -119,9 +119,12 @@ impl Db {
             .is_some_and(|signals| signals.wanted_anywhere(kind))
     }
 
-    /// The depth of the events that are written from now on.
-    pub(crate) fn set_depth(&self, depth: u8) {
-        self.depth.store(depth, Ordering::Relaxed);
+    /// Until this is dropped, commands and events that are written have this depth.
+    pub(crate) fn at_depth(&self, depth: u8) -> AtDepth<'_> {
+        AtDepth {
+            db: self,
+            before: self.depth.swap(depth, Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn depth(&self) -> u8 {
@@ -161,6 +164,19 @@ impl Db {
             .into_iter()
             .map(Row)
             .collect())
+    }
+}
+
+/// See [`Db::at_depth`].
+#[must_use = "the depth holds until this is dropped"]
+pub(crate) struct AtDepth<'a> {
+    db: &'a Db,
+    before: u8,
+}
+
+impl Drop for AtDepth<'_> {
+    fn drop(&mut self) {
+        self.db.depth.store(self.before, Ordering::Relaxed);
     }
 }
 

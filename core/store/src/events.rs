@@ -181,10 +181,9 @@ pub(crate) async fn record(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for event in events {
-        db.set_depth(event.depth);
+        let _depth = db.at_depth(event.depth);
         let about = event.enrollment.or(enrollment);
         tell(db, tenant, about, &event.kind, || event.detail.clone(), now).await?;
-        db.set_depth(0);
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ const TENANT_SIZE: &str = "SELECT COUNT(*) FROM enrollments e WHERE $1 = 0 AND e
 
 /// Whether any device of the tenant has a command with this key open. Of the open entries with keys, the index is read; what
 /// else stands in the table is not.
-const ASKED: Sql = Sql::per(
+pub(super) const ASKED: Sql = Sql::per(
     "SELECT 1 FROM queue_entries INDEXED BY queue_dedupe WHERE finished_at IS NULL AND dedupe_key = $1 AND tenant_id = $2 \
      LIMIT 1",
     "SELECT 1 FROM queue_entries WHERE finished_at IS NULL AND dedupe_key = $1 AND tenant_id = $2 LIMIT 1",
@@ -201,8 +201,8 @@ async fn insert(db: &Db, command: &NewCommand, now: Timestamp) -> Result<i64, St
     let hold = command.hold.as_ref();
     db.one(
         "INSERT INTO commands (uuid, tenant_id, request_type, payload, profile_name, priority, not_before, expires_at, \
-         dedupe_key, created_by, warnings, created_at, origin, creator_token, pace, approval, hold_reason, hold_message) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+         dedupe_key, created_by, warnings, created_at, origin, creator_token, pace, approval, hold_reason, hold_message, \
+         depth) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
          ON CONFLICT DO NOTHING RETURNING id",
         values![
             command.uuid,
@@ -223,6 +223,7 @@ async fn insert(db: &Db, command: &NewCommand, now: Timestamp) -> Result<i64, St
             hold.map(|_| Approval::Held.as_str()),
             hold.map(|hold| crate::db::words(&hold.reason)),
             hold.map(|hold| crate::db::words(&hold.message)),
+            i64::from(db.depth()),
         ],
     )
     .await?

@@ -225,11 +225,13 @@ async fn tell(db: &Db, enrollment: EnrollmentId, report: &ReportWrite, now: Time
     }
     let row = db
         .row(
-            "SELECT tenant_id, request_type, created_by FROM commands WHERE uuid = $1",
+            "SELECT tenant_id, request_type, created_by, depth FROM commands WHERE uuid = $1",
             values![report.uuid],
         )
         .await?;
     let (tenant, request_type, created_by): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    // What caused the command caused its answer.
+    let _depth = db.at_depth(u8::try_from(row.get::<i64>(3)?).unwrap_or(u8::MAX));
     let detail = || {
         json!({
             "command_uuid": report.uuid,

@@ -157,9 +157,10 @@ pub(crate) async fn record(
             plugin: decision.plugin.as_deref().unwrap_or_default(),
             now,
         };
-        db.set_depth(decision.depth);
-        let effects = effects::apply(db, cause, &decision.effects).await?;
-        db.set_depth(0);
+        let effects = {
+            let _depth = db.at_depth(decision.depth);
+            effects::apply(db, cause, &decision.effects).await?
+        };
         db.exec(INSERT, row_values(tenant, about, decision, effects.to_string(), now))
             .await?;
     }

@@ -28,6 +28,7 @@ mod m0009_locks;
 mod m0011_keys;
 mod m0012_import;
 mod m0013_lookup;
+mod m0014_depth;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -60,6 +61,7 @@ const STEPS: &[(&str, &str)] = &[
     ("m0011_keys", m0011_keys::SQL),
     ("m0012_import", m0012_import::SQL),
     ("m0013_lookup", m0013_lookup::SQL),
+    ("m0014_depth", m0014_depth::SQL),
 ];
 
 /// The number of the last step: what a database asks of a program is said in these.

@@ -18,6 +18,7 @@ crate::behaviours! {
     events_tell_what_happened,
     old_events_go_when_all_took_them,
     emitted_events_reach_observers,
+    an_answer_is_as_deep_as_what_caused_its_command,
 }
 
 pub(crate) const WATCH: &str = "watch";
@@ -287,5 +288,45 @@ async fn emitted_events_reach_observers(bench: Bench) {
     assert_eq!(
         store.observer_next(bench.tenant, WATCH, 10, at(6)).await.unwrap().len(),
         2
+    );
+}
+
+async fn an_answer_is_as_deep_as_what_caused_its_command(bench: Bench) {
+    let store = &bench.store;
+    observe(&bench, &["command.queued", "command.answered"]);
+    watched(&bench).await;
+    let id = bench.enrolled("U1").await;
+    let (own, other) = (bench.command("DeviceInformation"), bench.command("SecurityInfo"));
+    let uuids = [own.uuid, other.uuid];
+    let wanted = NewEffect {
+        enrollment: None,
+        action: EffectAction::EnqueueCommand(Box::new(store.sealed_command(own).unwrap())),
+    };
+    let decision = NewDecision {
+        enrollment: Some(id),
+        depth: 3,
+        effects: vec![wanted],
+        ..bench.decision("allow")
+    };
+    store
+        .record_decisions(bench.tenant, vec![decision], at(5))
+        .await
+        .unwrap();
+    store.enqueue(other, vec![id], at(6)).await.unwrap();
+    for uuid in uuids {
+        let answer = report(uuid, ReportStatus::Acknowledged);
+        store.report_and_next(id, answer, at(7)).await.unwrap();
+    }
+    let events = store.events(bench.tenant, &EventFilter::default(), None, 10).await;
+    let told: Vec<_> = events.unwrap().items.into_iter().rev().collect();
+    let told: Vec<_> = told.iter().map(|event| (event.kind.as_str(), event.depth)).collect();
+    assert_eq!(
+        told,
+        [
+            ("command.queued", 3),
+            ("command.queued", 0),
+            ("command.answered", 3),
+            ("command.answered", 0)
+        ]
     );
 }
