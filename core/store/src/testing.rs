@@ -49,6 +49,13 @@ pub fn statement_of_callers() -> &'static str {
     crate::commands::OF_CALLERS
 }
 
+/// The question whether any device of a tenant has a dedupe key open, as PostgreSQL gets it: it has to read the open entries
+/// with keys alone.
+#[must_use]
+pub fn statement_of_keys() -> String {
+    crate::db::IntoSql::text(crate::commands::OF_KEYS, sea_orm::DbBackend::Postgres)
+}
+
 /// Set to `1` to leave the tests on PostgreSQL out.
 pub const SKIP_VARIABLE: &str = "RUSSET_TEST_SKIP_POSTGRES";
 

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use russet_store::testing::{
-    PostgresCluster, postgres_is_skipped, statement_of_callers, statements_by_device, statements_by_entry,
+    PostgresCluster, postgres_is_skipped, statement_of_callers, statement_of_keys, statements_by_device,
+    statements_by_entry,
 };
 use russet_store::{MasterKey, Store, StoreConfig};
 
@@ -19,7 +20,7 @@ const ALL_OPEN: &str = "INSERT INTO queue_entries (tenant_id, enrollment_id, com
     SELECT 1, n, 9, 'pending', 0, 0, 0 FROM generate_series(1, 2000) AS n";
 
 #[tokio::test]
-async fn entries_are_found_by_id_or_device_whatever_is_known_of_the_queue() {
+async fn entries_are_found_by_id_device_or_key_whatever_is_known_of_the_queue() {
     if postgres_is_skipped() {
         return;
     }
@@ -64,6 +65,8 @@ async fn entries_are_found_by_id_or_device_whatever_is_known_of_the_queue() {
             let by_device = plan.matches("Index Cond: (enrollment_id = p.enrollment_id)").count();
             assert_eq!(by_device, looked_up, "{state}, statement {at}: {plan}");
         }
+        let keys = plan(&cluster, "", &statement_of_keys());
+        assert!(keys.contains("using queue_dedupe"), "{state}: {keys}");
     }
 }
 

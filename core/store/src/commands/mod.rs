@@ -82,6 +82,10 @@ use open_entry;
 #[cfg(feature = "testing")]
 pub(crate) const OF_CALLERS: &str = caller::ON_POSTGRES;
 
+/// What a command with a dedupe key for a whole tenant begins with.
+#[cfg(feature = "testing")]
+pub(crate) const OF_KEYS: crate::db::Sql = enqueue::ASKED;
+
 /// What is written about one entry, or about several by their ids.
 #[cfg(feature = "testing")]
 pub(crate) const BY_ENTRY: [&str; 6] = [
