@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::chain::{self, Chaining};
 use crate::config::Config;
 use crate::parts;
 
@@ -37,12 +38,6 @@ const REMIND: Duration = Duration::from_secs(60 * 60);
 
 /// How often to look whether the clock went back.
 const CLOCK: Duration = Duration::from_secs(2);
-
-/// How often decisions join their tenants' chains.
-const CHAIN: Duration = Duration::from_secs(2);
-
-/// How long the node that lets decisions join is alone with it.
-const CHAIN_LEASE: SignedDuration = SignedDuration::from_secs(30);
 
 /// The tasks of a server.
 #[derive(Debug)]
@@ -70,9 +65,12 @@ impl Background {
             let (engine, stop) = (engine.clone(), stop.clone());
             move || engine.clone().plan_declarations(stop.clone())
         }));
-        tasks.spawn(each(CHAIN, stop.clone(), {
-            let (store, node) = (engine.store().clone(), Uuid::new_v4());
-            move || chain(store.clone(), node)
+        tasks.spawn(each(chain::INTERVAL, stop.clone(), {
+            let chaining = Arc::new(Chaining::new(engine.store().clone()));
+            move || {
+                let chaining = Arc::clone(&chaining);
+                async move { chaining.join().await }
+            }
         }));
         tasks.spawn(each(PURGE, stop.clone(), {
             let (store, node) = (engine.store().clone(), Uuid::new_v4());
@@ -171,25 +169,6 @@ async fn purge(store: Store, retention: Retention, node: Uuid) {
     match purged {
         Ok(purged) => tracing::debug!(?purged, "threw away what is old"),
         Err(error) => tracing::warn!(error = %error, "what is old could not be thrown away; trying again later"),
-    }
-}
-
-/// One node of a cluster does it at a time; the lease spares the others the look.
-async fn chain(store: Store, node: Uuid) {
-    let now = Timestamp::now();
-    let until = now.checked_add(CHAIN_LEASE).unwrap_or(Timestamp::MAX);
-    let joined = match store.unchained_decisions().await {
-        Ok(false) => return,
-        Ok(true) => match store.lease("decision-chain", node, until, now).await {
-            Ok(false) => return,
-            Ok(true) => store.chain_decisions().await,
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
-    };
-    match joined {
-        Ok(joined) => tracing::trace!(joined, "decisions joined their chains"),
-        Err(error) => tracing::warn!(error = %error, "decisions could not join their chains; trying again"),
     }
 }
 

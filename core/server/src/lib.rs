@@ -6,6 +6,7 @@
 
 mod admin_token;
 mod background;
+mod chain;
 pub mod config;
 pub mod data_dir;
 pub mod database;

@@ -264,6 +264,12 @@ impl From<ChainBreak> for BreakView {
                 id: None,
                 created_at: None,
             },
+            ChainBreak::HeadGone { seq } => Self {
+                what: "head-gone",
+                seq,
+                id: None,
+                created_at: None,
+            },
             ChainBreak::OtherHead { seq } => Self {
                 what: "other-head",
                 seq,

@@ -169,6 +169,10 @@ fn broken(answer: &Value) -> Option<Broken> {
             text("seq")
         ),
         "missing" => format!("number {} in the chain is missing", text("seq")),
+        "head-gone" => format!(
+            "number {} is older than the records that are kept: give a newer head",
+            text("seq")
+        ),
         _ => format!("the head at number {} is not in the chain", text("seq")),
     }))
 }

@@ -5,6 +5,8 @@
 //! lock. The chain proves nothing against somebody who computes all of it anew; for that, its head is noted elsewhere now
 //! and then, and given to [`Store::verify_decisions`].
 
+use std::fmt;
+
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
@@ -37,6 +39,13 @@ impl ChainHead {
     const BEGINNING: Self = Self { seq: 0, hash: [0; 32] };
 }
 
+/// `SEQ:HASH`, the hash as hexadecimal digits.
+impl fmt::Display for ChainHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, hex(&self.hash))
+    }
+}
+
 /// What is wrong with a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainBreak {
@@ -52,6 +61,11 @@ pub enum ChainBreak {
     /// There is no record of this number.
     Missing {
         /// The number.
+        seq: i64,
+    },
+    /// The head that was noted elsewhere is older than the records that are kept: nothing can be said about it.
+    HeadGone {
+        /// The number of the head.
         seq: i64,
     },
     /// The chain does not end as it is noted in the database, or does not contain the head that was noted elsewhere.
@@ -174,6 +188,21 @@ impl Store {
         Ok(self.read().one(sql, values![horizon]).await?.is_some())
     }
 
+    /// Where the chain of each tenant ends that has one, by the tenant's name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn decision_heads(&self) -> Result<Vec<(String, ChainHead)>, StoreError> {
+        let sql =
+            "SELECT t.name, c.seq, c.hash FROM decision_chains c JOIN tenants t ON t.id = c.tenant_id ORDER BY t.id";
+        let rows = self.read().all(sql, values![]).await?;
+        let head = |row: &Row| {
+            let (seq, hash) = (row.get(1)?, row.sha256(2)?);
+            Ok((row.get(0)?, ChainHead { seq, hash }))
+        };
+        rows.iter().map(head).collect()
+    }
+
     /// Computes a tenant's chain anew and compares; a head that was noted elsewhere must be in it.
     ///
     /// # Errors
@@ -197,7 +226,7 @@ impl Store {
         let mut at = anchor;
         let mut broken = None;
         let mut verified = 0;
-        let mut contains_noted = noted.is_none_or(|noted| noted == at || noted.seq < at.seq);
+        let mut contains_noted = noted.is_none_or(|noted| noted == at);
         'pages: while at.seq < head.seq {
             let rows = db
                 .all(
@@ -243,7 +272,11 @@ impl Store {
             broken = Some(ChainBreak::OtherHead { seq: head.seq });
         }
         if let (None, false, Some(noted)) = (&broken, contains_noted, noted) {
-            broken = Some(ChainBreak::OtherHead { seq: noted.seq });
+            let seq = noted.seq;
+            broken = Some(match seq < anchor.seq {
+                true => ChainBreak::HeadGone { seq },
+                false => ChainBreak::OtherHead { seq },
+            });
         }
         Ok(ChainReport {
             verified,

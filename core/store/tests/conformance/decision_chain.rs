@@ -123,7 +123,10 @@ async fn retention_takes_the_old_end(bench: Bench) {
         decisions: Duration::from_secs(100),
         ..Retention::default()
     };
-    decide(&bench, &["a", "b"], 1).await;
+    decide(&bench, &["a"], 1).await;
+    bench.chained().await;
+    let first = head(&bench).await;
+    decide(&bench, &["b"], 1).await;
     decide(&bench, &["c"], 50).await;
     bench.chained().await;
     let noted = head(&bench).await;
@@ -132,6 +135,9 @@ async fn retention_takes_the_old_end(bench: Bench) {
     let report = store.verify_decisions(bench.tenant, Some(noted)).await.unwrap();
     assert_eq!((report.broken.clone(), report.verified), (None, 1));
     assert_eq!((report.anchor.seq, report.head), (2, noted));
+    // Where it begins is held by the database alone, and says nothing of a head from before.
+    let report = store.verify_decisions(bench.tenant, Some(first)).await.unwrap();
+    assert_eq!(report.broken, Some(ChainBreak::HeadGone { seq: 1 }));
     // What is left still hangs on what is gone.
     let sql = "UPDATE decision_chains SET anchor_hash = hash";
     bench.meddle(sql, sql).await;

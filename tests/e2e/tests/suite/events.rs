@@ -183,6 +183,19 @@ async fn decisions_are_exported_verified_and_a_changed_one_is_named() {
     .await;
     let verified = world.server.cli(&["decision", "verify", "--head", &head]).ok();
     assert!(verified.out.contains("as they were written"), "{}", verified.out);
+    // Where a chain ends is in the log too, and whoever keeps that can compare.
+    let noted = eventually("a head is noted", || async {
+        let lines = world.server.log_lines();
+        let ends = |line: &&Value| line["message"] == "the chain of decisions ends here";
+        let line = lines.iter().find(ends)?;
+        assert_eq!(line["tenant.name"], "default", "{line}");
+        Some(line["head"].as_str().unwrap().to_owned())
+    })
+    .await;
+    world.server.cli(&["decision", "verify", "--head", &noted]).ok();
+    let other = noted.replace(':', ":00").chars().take(noted.len()).collect::<String>();
+    let complaint = world.server.cli(&["decision", "verify", "--head", &other]).failed();
+    assert!(complaint.complaint().contains("head"), "{}", complaint.complaint());
 
     let file = world.server.folder().path().join("decisions.jsonl");
     let path = file.display().to_string();
