@@ -11,8 +11,10 @@ use crate::commands::{PolicyAsk, PolicyVerdict, requester};
 use crate::installation::CannotDeliver;
 use crate::{DeviceAnswer, DeviceError, DeviceIdentity, Engine, Request};
 
-/// How long a delivery that could not be made waits.
+/// How long a delivery waits that could not be made: at first, and at the longest. It doubles each time, so that a whole fleet is
+/// not woken again and again for what cannot be made.
 const DEFERRED: SignedDuration = SignedDuration::from_mins(5);
+const DEFERRED_LONGEST: SignedDuration = SignedDuration::from_hours(4);
 
 /// How many deliveries that cannot be made are passed over in one poll.
 const MAX_PASSED_OVER: usize = 16;
@@ -74,7 +76,7 @@ impl Engine {
                 Made::Settled => {}
                 Made::Waits(reason) => {
                     tracing::warn!(command.uuid = %delivery.uuid, reason, "a delivery waits");
-                    let again = now.checked_add(DEFERRED).unwrap_or(Timestamp::MAX);
+                    let again = now.checked_add(deferral(delivery.attempts)).unwrap_or(Timestamp::MAX);
                     match self.inner.store.defer(delivery.entry, &reason, again).await {
                         // Taken back while it was made: nothing is left to wait.
                         Ok(()) | Err(StoreError::NotFound(_)) => {}
@@ -175,6 +177,14 @@ impl Engine {
     }
 }
 
+/// How long a delivery waits that could not be made, at this attempt.
+fn deferral(attempts: i64) -> SignedDuration {
+    let doubled = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0);
+    let factor = 2_i32.checked_pow(doubled);
+    let wait = factor.and_then(|factor| DEFERRED.checked_mul(factor));
+    wait.map_or(DEFERRED_LONGEST, |wait| wait.min(DEFERRED_LONGEST))
+}
+
 /// What came of a delivery.
 enum Made {
     /// What the device is sent.
@@ -217,5 +227,17 @@ fn report_write(report: Report, uuid: Uuid, status: russet_store::ReportStatus) 
         status,
         error_chain,
         result: codec::encode(&report.body),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_made_is_tried_ever_more_rarely() {
+        let minutes = |attempts| deferral(attempts).as_mins();
+        assert_eq!([0, 1, 2, 3, 6].map(minutes), [5, 5, 10, 20, 160]);
+        assert_eq!([7, 100, i64::MAX].map(minutes), [240, 240, 240]);
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use russet_apns::{Push, PushCertificate, PushClient, PushError};
+use russet_apns::{Push, PushCertificate, PushClient, PushError, Scope};
 use russet_store::{PushJob, PushOutcome, TenantId};
 use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
@@ -21,6 +21,7 @@ impl Engine {
         PushDispatcher {
             engine: self.clone(),
             clients: Mutex::default(),
+            pauses: std::sync::Mutex::default(),
         }
     }
 }
@@ -37,6 +38,8 @@ pub struct PushDispatcher {
     engine: Engine,
     /// A client for each tenant and topic, with the time of the certificate that it was made from.
     clients: Mutex<HashMap<(TenantId, String), (Timestamp, PushClient)>>,
+    /// Until when APNs wants to be left alone, by tenant and topic.
+    pauses: std::sync::Mutex<HashMap<(TenantId, String), Instant>>,
 }
 
 impl PushDispatcher {
@@ -147,6 +150,11 @@ impl PushDispatcher {
         let mut clients = HashMap::new();
         for job in jobs {
             let key = (job.tenant, job.topic.clone());
+            if let Some(wait) = self.pause(&key) {
+                let due_at = later(Timestamp::now(), wait);
+                sent.add(Ok((job, PushOutcome::Refused { due_at }, Some(wait))));
+                continue;
+            }
             let client = match clients.entry(key) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => unknown.insert(self.client_or_complaint(&job).await),
@@ -181,12 +189,36 @@ impl PushDispatcher {
                     PushError::Retry { after, .. } => *after,
                     _ => None,
                 };
+                if let (Scope::AllPushes, Some(after)) = (error.scope(), after) {
+                    self.begin_pause(&job, after);
+                }
                 let wait = self.backoff(job.attempts).max(after.unwrap_or_default());
                 tracing::warn!(enrollment.id = %job.enrollment, error = %error, retry_in = ?wait, "a push failed");
                 let due_at = later(Timestamp::now(), wait);
                 (job, PushOutcome::Refused { due_at }, Some(wait))
             }
         }
+    }
+
+    /// What APNs asks for (`Retry-After`) holds for every push with the same certificate.
+    fn begin_pause(&self, job: &PushJob, after: Duration) {
+        let after = after.min(self.engine.inner.settings.push.retry_longest);
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = pauses
+            .entry((job.tenant, job.topic.clone()))
+            .or_insert_with(Instant::now);
+        *until = (*until).max(Instant::now() + after);
+    }
+
+    /// How long pushes of a tenant and topic are to wait yet.
+    fn pause(&self, key: &(TenantId, String)) -> Option<Duration> {
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = pauses.get(key)?.checked_duration_since(Instant::now());
+        if left.is_none_or(|left| left.is_zero()) {
+            pauses.remove(key);
+            return None;
+        }
+        left
     }
 
     /// Doubles with each attempt, up to the longest.

@@ -14,7 +14,7 @@ use russet_engine::settings::PushSettings;
 use russet_engine::{Engine, EngineSettings};
 use russet_hooks::{FixedHooks, HookSet};
 use russet_protocol::Channel;
-use russet_simulator::apns::{ApnsOptions, ApnsStandIn};
+use russet_simulator::apns::{ApnsOptions, ApnsStandIn, Scripted};
 use russet_store::{
     AuthenticateWrite, DeviceFacts, MasterKey, NewCertificate, PushCertificate, Store, StoreConfig, TenantId,
     TokenTarget, TokenUpdateWrite,
@@ -184,6 +184,43 @@ async fn a_wave_is_sent_as_fast_as_the_setting_says_and_no_faster() {
     assert_eq!(wave.apns.counters().delivered, 120);
     // A tenth of a second's worth goes at once.
     assert!(took >= Duration::from_millis(1_050), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_a_pause_is_not_sent_the_other_pushes_of_the_certificate_before_it_ends() {
+    const PAUSE: u64 = 1_800;
+    let mut wave = Wave::new(40).await;
+    wave.push.batch = 1;
+    // Whoever comes first, of one of the two certificates.
+    for device in 0_u16..40 {
+        let mut token = vec![0; 32];
+        token[2..4].copy_from_slice(&device.to_be_bytes());
+        let busy = Scripted::new(503, "ServiceUnavailable").with_retry_after(PAUSE);
+        wave.apns.answer_next(&token, busy);
+    }
+    let stop = CancellationToken::new();
+    let before = Timestamp::now();
+    let engine = engine(&wave.store, wave.push.clone()).await;
+    let dispatcher = tokio::spawn(engine.push_dispatcher().run(stop.clone()));
+    let all_put_off = async {
+        while wave.store.figures(Timestamp::now()).await.unwrap().pushes_refused < 40 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_put_off).await.unwrap();
+    let others_are_sent = async {
+        while wave.apns.counters().delivered < 40 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, others_are_sent).await.unwrap();
+    stop.cancel();
+    dispatcher.await.unwrap();
+    let counters = wave.apns.counters();
+    assert_eq!((counters.refused, counters.delivered), (1, 40), "{counters:?}");
+    let due = wave.store.push_next_due().await.unwrap().unwrap();
+    let pause = due.duration_since(before).as_secs();
+    assert!(pause >= i64::try_from(PAUSE).unwrap() - 1, "{pause}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

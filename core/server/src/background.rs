@@ -33,6 +33,12 @@ const AUTHORITIES: Duration = Duration::from_secs(5);
 /// How long the node that throws away is alone with it: a little less than until the next time.
 const PURGE_LEASE: SignedDuration = SignedDuration::from_mins(59);
 
+/// How often to look for devices that nobody is going to wake.
+const MISSED: Duration = Duration::from_secs(15 * 60);
+
+/// How long the node that looks is alone with it.
+const MISSED_LEASE: SignedDuration = SignedDuration::from_mins(14);
+
 /// How often to look for push certificates that end soon.
 const REMIND: Duration = Duration::from_secs(60 * 60);
 
@@ -75,6 +81,10 @@ impl Background {
         tasks.spawn(each(PURGE, stop.clone(), {
             let (store, node) = (engine.store().clone(), Uuid::new_v4());
             move || purge(store.clone(), retention, node)
+        }));
+        tasks.spawn(each(MISSED, stop.clone(), {
+            let (store, node) = (engine.store().clone(), Uuid::new_v4());
+            move || wake_missed(store.clone(), node)
         }));
         tasks.spawn(each(REMIND, stop.clone(), {
             let engine = engine.clone();
@@ -169,6 +179,23 @@ async fn purge(store: Store, retention: Retention, node: Uuid) {
     match purged {
         Ok(purged) => tracing::debug!(?purged, "threw away what is old"),
         Err(error) => tracing::warn!(error = %error, "what is old could not be thrown away; trying again later"),
+    }
+}
+
+async fn wake_missed(store: Store, node: Uuid) {
+    let now = Timestamp::now();
+    let until = now.checked_add(MISSED_LEASE).unwrap_or(Timestamp::MAX);
+    let missed = match store.lease("missed-pushes", node, until, now).await {
+        Ok(false) => return,
+        Ok(true) => store.push_missed(now).await,
+        Err(error) => Err(error),
+    };
+    match missed {
+        Ok(0) => {}
+        Ok(missed) => tracing::info!(missed, "devices had something to fetch and nobody was to wake them"),
+        Err(error) => {
+            tracing::warn!(error = %error, "it could not be seen whether devices are to be woken; trying again later");
+        }
     }
 }
 

@@ -2,12 +2,16 @@
 //! start would make.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use russet_store::{MasterKey, MasterKeyError, OpenError, Retention, Schema, Store, StoreConfig, schema_of};
 
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::parts;
+
+/// How long a statement of such work may take: it looks through whole tables, and no device waits for it.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The database can not be worked on.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +110,10 @@ impl Database {
             Schema::Older(step) => return Err(DatabaseError::Older(step)),
             Schema::Newer(step) => return Err(DatabaseError::Newer(step)),
         }
-        Ok(Store::open(self.config.clone(), &self.master_key()?).await?)
+        let config = StoreConfig {
+            statement_timeout: PATIENCE,
+            ..self.config.clone()
+        };
+        Ok(Store::open(config, &self.master_key()?).await?)
     }
 }

@@ -121,6 +121,10 @@ fn describe() {
         "How long the longest waiting of them is due."
     );
     describe_gauge!(
+        "russet_pushes_refused",
+        "Pushes that APNs refused or that could not be sent, tried again later."
+    );
+    describe_gauge!(
         "russet_commands_stuck",
         "Commands that a device never answers, once for each device."
     );
@@ -153,6 +157,7 @@ async fn read(engine: &Engine, now: Timestamp) -> Result<(), EngineError> {
             "russet_push_delay_seconds",
             delay.map_or(0.0, |delay| delay.as_secs_f64()),
         ),
+        ("russet_pushes_refused", figures.pushes_refused as f64),
         ("russet_commands_stuck", figures.stuck_entries as f64),
         ("russet_commands_held", figures.held_commands as f64),
         ("russet_events_waiting", figures.events_waiting as f64),

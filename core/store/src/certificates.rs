@@ -97,9 +97,9 @@ macro_rules! over {
     };
 }
 
-/// The next slice after $1: where it ends, when its last one was stored, and how many are over.
+/// The next slice after $1: where it ends, when the first of it was stored, and how many are over.
 const LOOK: &str = concat!(
-    "SELECT MAX(c.id), MAX(c.created_at), COUNT(CASE WHEN ",
+    "SELECT MAX(c.id), MIN(c.created_at), COUNT(CASE WHEN ",
     over!(),
     " THEN 1 END) FROM (SELECT id, not_after, created_at, enrollment_id, sha256 FROM certificates WHERE id > $1 \
      ORDER BY id LIMIT $3) AS c"
@@ -115,7 +115,7 @@ impl Store {
     /// Deletes the certificates that ended before a time, but for those that devices had last; how many.
     ///
     /// An index by their end would cost each enrollment something, so they are looked through, on a reader. They are in the
-    /// order in which they were stored, and none ends before it is.
+    /// order in which they were stored, and none ends before it is; one that a clock stored which was ahead does not count.
     pub(crate) async fn purge_certificates(&self, before: i64) -> Result<u64, StoreError> {
         let (mut deleted, mut after) = (0, 0_i64);
         loop {

@@ -23,7 +23,7 @@ use crate::signals::Signal;
 use crate::store::Store;
 
 /// By how much clocks may differ, in milliseconds: a time that lies further ahead is from a wrong one.
-const SLACK: i64 = 60_000;
+pub(crate) const SLACK: i64 = 60_000;
 
 /// The lease whose end is the latest time that a server has read.
 pub(crate) const LATEST: &str = "clock";

@@ -13,6 +13,8 @@ pub struct Figures {
     pub pushes_due: u64,
     /// Since when the longest waiting of them is due.
     pub push_due_since: Option<Timestamp>,
+    /// Pushes that APNs refused, or that could not be sent to it, and that are tried again; counted up to [`Figures::MOST`].
+    pub pushes_refused: u64,
     /// Commands that a device was sent again and again and never answered, once for each device.
     pub stuck_entries: u64,
     /// Commands that wait for an approval.
@@ -39,8 +41,10 @@ impl Figures {
 const FIGURES: &str = "SELECT \
      (SELECT COUNT(*) FROM (SELECT 1 FROM push_outbox WHERE lease_until IS NULL AND due_at <= $1 LIMIT $2) AS due), \
      (SELECT MIN(due_at) FROM push_outbox WHERE lease_until IS NULL AND due_at <= $1), \
+     (SELECT COUNT(*) FROM (SELECT 1 FROM push_outbox WHERE attempts > 0 LIMIT $2) AS refused), \
      (SELECT COUNT(*) FROM (SELECT 1 FROM queue_entries WHERE stuck_at IS NOT NULL AND finished_at IS NULL LIMIT $2) AS stuck), \
-     (SELECT COUNT(*) FROM commands WHERE approval = 'held'), \
+     (SELECT COUNT(*) FROM commands WHERE approval = 'held' AND EXISTS (SELECT 1 FROM queue_entries q \
+     WHERE q.command_id = commands.id AND q.finished_at IS NULL)), \
      (SELECT COUNT(*) FROM (SELECT 1 FROM event_deliveries WHERE parked_at IS NULL LIMIT $2) AS waiting), \
      (SELECT COUNT(*) FROM (SELECT 1 FROM event_deliveries WHERE parked_at IS NOT NULL LIMIT $2) AS parked), \
      (SELECT COUNT(*) FROM plugin_schedules WHERE parked_at IS NOT NULL), \
@@ -59,13 +63,14 @@ impl Store {
         Ok(Figures {
             pushes_due: count(0)?,
             push_due_since: row.time_opt(1)?,
-            stuck_entries: count(2)?,
-            held_commands: count(3)?,
-            events_waiting: count(4)?,
-            events_parked: count(5)?,
-            schedules_parked: count(6)?,
-            plugins_halted: count(7)?,
-            decisions_unchained: count(8)?,
+            pushes_refused: count(2)?,
+            stuck_entries: count(3)?,
+            held_commands: count(4)?,
+            events_waiting: count(5)?,
+            events_parked: count(6)?,
+            schedules_parked: count(7)?,
+            plugins_halted: count(8)?,
+            decisions_unchained: count(9)?,
         })
     }
 }

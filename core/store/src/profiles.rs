@@ -139,6 +139,13 @@ impl Store {
                 if db.one(sql, values![*tenant, name.clone()]).await?.is_some() {
                     return Err(StoreError::InUse("profile"));
                 }
+                // It is put in when it is delivered, and such a delivery could never be made.
+                let sql = "SELECT 1 FROM commands c WHERE c.tenant_id = $1 AND c.profile_name = $2 \
+                           AND c.request_type = 'InstallProfile' AND EXISTS (SELECT 1 FROM queue_entries q \
+                           WHERE q.command_id = c.id AND q.finished_at IS NULL) LIMIT 1";
+                if db.one(sql, values![*tenant, name.clone()]).await?.is_some() {
+                    return Err(StoreError::InUse("profile"));
+                }
                 let sql = "DELETE FROM profiles WHERE tenant_id = $1 AND name = $2";
                 Ok(db.exec(sql, values![*tenant, name.clone()]).await? > 0)
             })

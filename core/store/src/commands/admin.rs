@@ -184,7 +184,7 @@ impl Store {
         after: Option<Cursor>,
         limit: u32,
     ) -> Result<Page<CommandRecord>, StoreError> {
-        let held = if held { "AND approval = 'held'" } else { "" };
+        let held = if held { super::counts::WAITS_FOR_APPROVAL } else { "" };
         let rows = self
             .read()
             .all(

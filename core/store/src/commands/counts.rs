@@ -27,6 +27,10 @@ pub struct QueueCounts {
     pub stuck_entries: u64,
 }
 
+/// Of commands, those that wait for an approval: what was flushed, or whose device enrolled anew, waits for nothing.
+pub(super) const WAITS_FOR_APPROVAL: &str = "AND approval = 'held' AND EXISTS (SELECT 1 FROM queue_entries q \
+     WHERE q.command_id = commands.id AND q.finished_at IS NULL)";
+
 /// From so many entries on a count is good for a while: whoever watches a command for a million devices has it counted
 /// again and again, and each time reads them all.
 const MANY: u64 = 50_000;
@@ -100,9 +104,11 @@ impl Store {
         let row = self
             .read()
             .row(
-                "SELECT (SELECT COUNT(*) FROM commands WHERE tenant_id = $1 AND approval = 'held'), \
-                 (SELECT COUNT(*) FROM queue_entries WHERE tenant_id = $1 AND stuck_at IS NOT NULL \
-                  AND finished_at IS NULL)",
+                format!(
+                    "SELECT (SELECT COUNT(*) FROM commands WHERE tenant_id = $1 {WAITS_FOR_APPROVAL}), \
+                     (SELECT COUNT(*) FROM queue_entries WHERE tenant_id = $1 AND stuck_at IS NOT NULL \
+                      AND finished_at IS NULL)"
+                ),
                 values![tenant],
             )
             .await?;

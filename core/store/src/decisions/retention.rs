@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::db::{Row, values};
+use crate::clock::SLACK;
+use crate::db::{Row, ms, values};
 use crate::error::StoreError;
 use crate::ids::TenantId;
 use crate::maintenance::before;
@@ -27,16 +28,37 @@ const ANCHOR: &str = "UPDATE decision_chains SET anchor_seq = $2, anchor_hash = 
      WHERE tenant_id = $1 AND anchor_seq < $2 \
      AND EXISTS (SELECT 1 FROM decisions WHERE tenant_id = $1 AND chain_seq = $2)";
 
+/// The number of the last record that was made by $2, before the first that is younger. One that is later than $3 is from a
+/// clock that was ahead: it goes with those beside it.
+macro_rules! last_to_go {
+    () => {
+        "(SELECT MAX(g.chain_seq) FROM decisions g WHERE g.tenant_id = $1 AND g.chain_seq IS NOT NULL \
+         AND g.created_at <= $2 AND g.chain_seq < COALESCE((SELECT y.chain_seq FROM decisions y WHERE y.tenant_id = $1 \
+         AND y.chain_seq IS NOT NULL AND y.created_at > $2 AND y.created_at <= $3 ORDER BY y.chain_seq LIMIT 1), \
+         9223372036854775807))"
+    };
+}
+
 /// The records before the first that is young enough.
-const WOULD_GO: &str = "SELECT COUNT(*) FROM decisions WHERE tenant_id = $1 AND chain_seq IS NOT NULL AND chain_seq < \
-     COALESCE((SELECT chain_seq FROM decisions WHERE tenant_id = $1 AND chain_seq IS NOT NULL AND created_at > $2 \
-     ORDER BY chain_seq LIMIT 1), 9223372036854775807)";
+const WOULD_GO: &str = concat!(
+    "SELECT COUNT(*) FROM decisions WHERE tenant_id = $1 AND chain_seq <= ",
+    last_to_go!()
+);
 
 /// The calls that are old enough, of records that stay.
-const CALLS_WOULD_GO: &str = "SELECT COUNT(*) FROM decisions WHERE tenant_id = $1 AND sealed IS NOT NULL \
-     AND created_at <= $3 AND (chain_seq IS NULL OR chain_seq >= \
-     COALESCE((SELECT chain_seq FROM decisions WHERE tenant_id = $1 AND chain_seq IS NOT NULL AND created_at > $2 \
-     ORDER BY chain_seq LIMIT 1), 9223372036854775807))";
+const CALLS_WOULD_GO: &str = concat!(
+    "SELECT COUNT(*) FROM decisions WHERE tenant_id = $1 AND sealed IS NOT NULL AND created_at <= $4 \
+     AND (chain_seq IS NULL OR chain_seq > COALESCE(",
+    last_to_go!(),
+    ", 0))"
+);
+
+/// The ends of a chain, and how far it may go.
+const ENDS: &str = concat!(
+    "SELECT anchor_seq, ",
+    last_to_go!(),
+    " FROM (SELECT 1 AS one) AS base LEFT JOIN decision_chains ON tenant_id = $1"
+);
 
 fn retention_of(row: &Row) -> Result<DecisionRetention, StoreError> {
     let number = |at| {
@@ -114,7 +136,7 @@ impl Store {
         let (mut records, mut sealed) = (0, 0);
         for tenant in self.tenants().await? {
             let (keep, keep_calls) = self.kept(tenant.id, decisions, calls).await?;
-            records += self.purge_chain(tenant.id, before(now, keep)).await?;
+            records += self.purge_chain(tenant.id, before(now, keep), ms(now) + SLACK).await?;
             sealed += self.purge_calls(tenant.id, before(now, keep_calls)).await?;
         }
         Ok((records, sealed))
@@ -131,9 +153,13 @@ impl Store {
         let (mut records, mut sealed) = (0, 0);
         for tenant in self.tenants().await? {
             let (keep, keep_calls) = self.kept(tenant.id, decisions, calls).await?;
-            let row = self.read().row(WOULD_GO, values![tenant.id, before(now, keep)]).await?;
+            let (before_this, latest) = (before(now, keep), ms(now) + SLACK);
+            let row = self
+                .read()
+                .row(WOULD_GO, values![tenant.id, before_this, latest])
+                .await?;
             records += count(row.get(0)?);
-            let values = values![tenant.id, before(now, keep), before(now, keep_calls)];
+            let values = values![tenant.id, before_this, latest, before(now, keep_calls)];
             sealed += count(self.read().row(CALLS_WOULD_GO, values).await?.get(0)?);
         }
         Ok((records, sealed))
@@ -157,22 +183,13 @@ impl Store {
     }
 
     /// A thousand rows at a time: those up to the first that is young enough.
-    async fn purge_chain(&self, tenant: TenantId, before: i64) -> Result<u64, StoreError> {
+    async fn purge_chain(&self, tenant: TenantId, before: i64, latest: i64) -> Result<u64, StoreError> {
         let mut total = 0;
         loop {
-            let row = self
-                .read()
-                .row(
-                    "SELECT anchor_seq, seq, (SELECT chain_seq FROM decisions WHERE tenant_id = $1 \
-                     AND chain_seq IS NOT NULL AND created_at > $2 ORDER BY chain_seq LIMIT 1) FROM (SELECT 1 AS one) AS base \
-                     LEFT JOIN decision_chains ON tenant_id = $1",
-                    values![tenant, before],
-                )
-                .await?;
-            let (Some(anchor), Some(head)) = (row.get::<Option<i64>>(0)?, row.get::<Option<i64>>(1)?) else {
+            let row = self.read().row(ENDS, values![tenant, before, latest]).await?;
+            let (Some(anchor), Some(last)) = (row.get::<Option<i64>>(0)?, row.get::<Option<i64>>(1)?) else {
                 return Ok(total);
             };
-            let last = row.get::<Option<i64>>(2)?.map_or(head, |young| young - 1);
             let last = last.min(anchor + 1_000);
             if last <= anchor {
                 return Ok(total);

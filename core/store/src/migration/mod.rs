@@ -29,6 +29,8 @@ mod m0011_keys;
 mod m0012_import;
 mod m0013_lookup;
 mod m0014_depth;
+mod m0015_refused;
+mod m0016_staging;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -62,6 +64,8 @@ const STEPS: &[(&str, &str)] = &[
     ("m0012_import", m0012_import::SQL),
     ("m0013_lookup", m0013_lookup::SQL),
     ("m0014_depth", m0014_depth::SQL),
+    ("m0015_refused", m0015_refused::SQL),
+    ("m0016_staging", m0016_staging::SQL),
 ];
 
 /// The number of the last step: what a database asks of a program is said in these.

@@ -7,6 +7,7 @@
 //! by then, it is woken again, after a pause that grows as long as it does not poll. What decides is what is in the queue
 //! at that time, not how old it is.
 
+mod missed;
 mod settle;
 mod waves;
 
@@ -131,20 +132,32 @@ const REQUEST: Sql = Sql::per(
 /// that a long outbox is not read for each claim. Each device is looked up by itself: as a join, which `NOT EXISTS` and `IN`
 /// may become, PostgreSQL would read the queues of all devices for it.
 macro_rules! all_fetched {
-    ($begin:literal, $end:literal) => {
+    ($columns:literal) => {
         concat!(
-            "DELETE FROM push_outbox WHERE enrollment_id ",
-            $begin,
-            "SELECT p.enrollment_id FROM (SELECT enrollment_id, again FROM push_outbox WHERE lease_until IS NULL \
+            "SELECT ",
+            $columns,
+            " FROM (SELECT enrollment_id, again, seq FROM push_outbox WHERE lease_until IS NULL \
              AND due_at <= $1 ORDER BY due_at LIMIT $2) AS p WHERE p.again AND (SELECT q.id FROM queue_entries q \
-             WHERE q.enrollment_id = p.enrollment_id AND q.finished_at IS NULL AND q.state <> 'held' LIMIT 1) IS NULL",
-            $end,
-            " AND again"
+             WHERE q.enrollment_id = p.enrollment_id AND q.finished_at IS NULL AND q.state <> 'held' LIMIT 1) IS NULL"
         )
     };
 }
 
-const ALL_FETCHED: Sql = Sql::per(all_fetched!("IN (", ")"), all_fetched!("= ANY (ARRAY(", "))"));
+/// On PostgreSQL somebody may queue something, and ask for a push, beside this statement, which does not see the entry and
+/// waits for the row: then the row is not as it was judged.
+const ALL_FETCHED: Sql = Sql::per(
+    concat!(
+        "DELETE FROM push_outbox WHERE enrollment_id IN (",
+        all_fetched!("p.enrollment_id"),
+        ") AND again"
+    ),
+    concat!(
+        "WITH fetched AS MATERIALIZED (",
+        all_fetched!("p.enrollment_id, p.seq"),
+        ") DELETE FROM push_outbox o USING fetched WHERE o.enrollment_id = fetched.enrollment_id AND o.seq = fetched.seq \
+         AND o.again"
+    ),
+);
 
 const CLAIM: Sql = Sql::per(
     "UPDATE push_outbox SET claim = $1, lease_until = $2 WHERE enrollment_id IN \
@@ -211,7 +224,7 @@ const CLAIMED: Sql = Sql::per(
 
 impl Store {
     /// Asks for an enrollment to be woken; without a live token nothing happens. Whatever rests in its queue because the
-    /// device did not answer it, or put it off, is offered again when it comes.
+    /// device did not answer it, put it off, or because it could not be made, is offered again when it comes.
     ///
     /// # Errors
     /// When the database fails.
@@ -219,8 +232,9 @@ impl Store {
         self.write((enrollment, now), |db, (enrollment, now)| {
             Box::pin(async move {
                 db.exec(
-                    "UPDATE queue_entries SET retry_at = NULL \
-                     WHERE enrollment_id = $1 AND finished_at IS NULL AND retry_at > $2",
+                    "UPDATE queue_entries SET retry_at = NULL, \
+                     not_before = CASE WHEN state = 'pending' AND defer_reason IS NOT NULL THEN NULL ELSE not_before END \
+                     WHERE enrollment_id = $1 AND finished_at IS NULL AND (retry_at > $2 OR not_before > $2)",
                     values![*enrollment, ms(*now)],
                 )
                 .await?;

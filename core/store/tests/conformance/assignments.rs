@@ -10,6 +10,7 @@ use crate::queue::report;
 
 behaviours![
     an_assigned_profile_is_installed_once,
+    a_profile_that_is_to_be_delivered_stays,
     a_profile_that_changed_is_installed_again,
     a_profile_is_removed_by_what_was_delivered,
     a_profile_is_given_within_its_tenant,
@@ -75,6 +76,22 @@ async fn an_assigned_profile_is_installed_once(bench: Bench) {
     assert_eq!(having.items, ["U1"]);
     let refused = store.delete_profile(bench.tenant, "wifi").await;
     assert!(matches!(refused, Err(StoreError::InUse("profile"))));
+}
+
+async fn a_profile_that_is_to_be_delivered_stays(bench: Bench) {
+    let store = &bench.store;
+    let id = bench.enrolled("U1").await;
+    store.put_profile(bench.tenant, profile("wifi", "one")).await.unwrap();
+    let command = russet_store::NewCommand {
+        profile_name: Some("wifi".to_owned()),
+        ..bench.command("InstallProfile")
+    };
+    let uuid = command.uuid;
+    store.enqueue(command, vec![id], at(2)).await.unwrap();
+    let refused = store.delete_profile(bench.tenant, "wifi").await;
+    assert!(matches!(refused, Err(StoreError::InUse("profile"))));
+    store.cancel(bench.tenant, uuid, None, at(3)).await.unwrap();
+    assert!(store.delete_profile(bench.tenant, "wifi").await.unwrap());
 }
 
 async fn a_profile_that_changed_is_installed_again(bench: Bench) {

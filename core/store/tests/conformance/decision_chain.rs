@@ -10,6 +10,7 @@ crate::behaviours! {
     decisions_join_one_chain,
     a_changed_decision_shows,
     a_missing_decision_shows,
+    a_record_of_a_clock_that_was_ahead_keeps_no_others,
     retention_takes_the_old_end,
     calls_are_sealed_and_go_first,
     many_decide_at_once,
@@ -115,6 +116,28 @@ async fn a_missing_decision_shows(bench: Bench) {
         Some(ChainBreak::Missing { seq: 2 }),
         "the end is missed too"
     );
+}
+
+async fn a_record_of_a_clock_that_was_ahead_keeps_no_others(bench: Bench) {
+    let store = &bench.store;
+    let retention = Retention {
+        decisions: Duration::from_secs(100),
+        ..Retention::default()
+    };
+    decide(&bench, &["a"], 1).await;
+    decide(&bench, &["ahead"], 900_000).await;
+    decide(&bench, &["b"], 60).await;
+    bench.chained().await;
+    let purge = async |seconds| {
+        let expected = store.would_purge(at(seconds), &retention).await.unwrap().decisions;
+        let purged = store.purge(at(seconds), &retention).await.unwrap().decisions;
+        assert_eq!(purged, expected, "at {seconds}");
+        purged
+    };
+    assert_eq!(purge(120).await, 1, "it may be as young as what follows it");
+    assert_eq!(purge(170).await, 2, "and goes with that");
+    let report = store.verify_decisions(bench.tenant, None).await.unwrap();
+    assert_eq!((report.broken, report.anchor.seq), (None, 3));
 }
 
 async fn retention_takes_the_old_end(bench: Bench) {

@@ -1,7 +1,7 @@
 //! What monitoring is shown.
 
 use jiff::SignedDuration;
-use russet_store::{Figures, Hold, NewCommand, Poll, PushOutcome};
+use russet_store::{Figures, FlushFilter, Hold, NewCommand, Poll, PushOutcome};
 
 use crate::behaviours;
 use crate::bench::{Bench, at};
@@ -36,8 +36,16 @@ async fn what_waits_is_counted(bench: Bench) {
     };
     assert_eq!(figures, expected);
 
-    // A push that somebody has taken does not wait, and a decision in the chain neither.
+    // One that APNs refuses is never late: it is due later, again and again.
+    let refused = PushOutcome::Refused { due_at: at(90) };
     let jobs = store.push_claim(10, at(180), at(60)).await.unwrap();
+    let settled = jobs.into_iter().map(|job| (job, refused)).collect();
+    store.push_settle(settled, at(60)).await.unwrap();
+    let figures = store.figures(at(61)).await.unwrap();
+    assert_eq!((figures.pushes_due, figures.pushes_refused), (0, 1), "{figures:?}");
+
+    // A push that somebody has taken does not wait, and a decision in the chain neither.
+    let jobs = store.push_claim(10, at(180), at(90)).await.unwrap();
     let settled = jobs.into_iter().map(|job| (job, PushOutcome::Taken)).collect();
     store.push_settle(settled, at(60)).await.unwrap();
     bench.chained().await;
@@ -48,7 +56,15 @@ async fn what_waits_is_counted(bench: Bench) {
         store.next(device, now, Poll::Idle).await.unwrap();
         now += SignedDuration::from_hours(1);
     }
-    let figures = store.figures(at(61)).await.unwrap();
-    assert_eq!((figures.pushes_due, figures.decisions_unchained), (0, 0), "{figures:?}");
+    let figures = store.figures(at(91)).await.unwrap();
+    assert_eq!(
+        (figures.pushes_refused, figures.decisions_unchained),
+        (0, 0),
+        "{figures:?}"
+    );
     assert_eq!((figures.stuck_entries, figures.held_commands), (1, 1), "{figures:?}");
+
+    // What no device waits for any more waits for nobody's approval.
+    store.flush(device, FlushFilter::default(), at(92)).await.unwrap();
+    assert_eq!(store.figures(at(93)).await.unwrap().held_commands, 0);
 }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use russet_store::{EnrollmentId, EntryState, Poll, QueueAsk, QueueView, ReportStatus, Reported, Sha256, TokenTarget};
+use russet_store::{
+    EnrollmentId, EntryState, Poll, PushOutcome, QueueAsk, QueueView, ReportStatus, Reported, Sha256, TokenTarget,
+};
 use sea_orm::{ConnectionTrait, Database, DatabaseTransaction, TransactionTrait};
 use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
@@ -17,6 +19,7 @@ behaviours![
     a_report_finds_what_became_of_its_row,
     a_delivery_waits_for_its_own_row_alone,
     a_delivery_whose_row_was_taken_meanwhile_is_the_next_one,
+    a_push_that_is_asked_for_while_the_last_one_is_forgotten_stays,
 ];
 
 /// A device that was sent its first command, and has two more.
@@ -211,4 +214,36 @@ async fn a_delivery_whose_row_was_taken_meanwhile_is_the_next_one(bench: Bench) 
     holder.commit().await.unwrap();
     assert_eq!(waits.await.unwrap(), Some(device.commands[2]));
     assert_eq!(device.state(&bench, 1).await, (EntryState::Cancelled, 0));
+}
+
+async fn a_push_that_is_asked_for_while_the_last_one_is_forgotten_stays(bench: Bench) {
+    if !has_row_locks(&bench) {
+        return;
+    }
+    let store = &bench.store;
+    let id = bench.enrolled("U1").await;
+    let uuid = bench.queued(id, "DeviceInformation").await;
+    let jobs = store.push_claim(10, at(60), at(3)).await.unwrap();
+    let taken = jobs.into_iter().map(|job| (job, PushOutcome::Taken)).collect();
+    store.push_settle(taken, at(3)).await.unwrap();
+    store.next(id, at(4), Poll::Idle).await.unwrap();
+    let answer = report(uuid, ReportStatus::Acknowledged);
+    store.report(id, answer, at(5)).await.unwrap();
+
+    // All is fetched. Another server queues something, and asks for a push, at the moment in which the row is to go.
+    let other = another(&bench).await;
+    for sql in [
+        "UPDATE queue_entries SET state = 'pending', finished_at = NULL",
+        "UPDATE push_outbox SET seq = seq + 1",
+    ] {
+        assert_eq!(other.execute_unprepared(sql).await.unwrap().rows_affected(), 1);
+    }
+    let claims = {
+        let store = store.clone();
+        tokio::spawn(async move { store.push_claim(10, at(90_060), at(90_000)).await.unwrap() })
+    };
+    one_waits(&bench).await;
+    other.commit().await.unwrap();
+    let pushed: Vec<_> = claims.await.unwrap().iter().map(|job| job.enrollment).collect();
+    assert_eq!(pushed, [id]);
 }

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use russet_store::testing::statements;
-use russet_store::{EnrollmentId, PushCertificate, PushJob, PushOutcome, ReportStatus, StoreError, TokenTarget};
+use russet_store::{
+    EnrollmentId, NewCommand, PushCertificate, PushJob, PushOutcome, ReportStatus, StoreError, TokenTarget,
+};
 
 use crate::behaviours;
 use crate::bench::{Bench, Settle, at};
@@ -23,6 +25,7 @@ behaviours![
     the_dispatcher_is_woken_after_the_commit,
     push_certificates_keep_their_key_sealed,
     a_push_certificate_is_reminded_of_once_for_each_number_of_days,
+    a_device_that_nobody_is_going_to_wake_is_found,
     a_new_push_certificate_ends_the_wait_of_its_pushes,
 ];
 
@@ -255,6 +258,39 @@ async fn the_dispatcher_is_woken_after_the_commit(bench: Bench) {
     ));
     let woken = tokio::time::timeout(Duration::from_millis(20), signal.notified()).await;
     assert!(woken.is_err());
+}
+
+async fn a_device_that_nobody_is_going_to_wake_is_found(bench: Bench) {
+    let store = &bench.store;
+    let (lost, later, idle) = (
+        bench.enrolled("U1").await,
+        bench.enrolled("U2").await,
+        bench.enrolled("U3").await,
+    );
+    let parked = bench.enrolled("U4").await;
+    for id in [lost, parked] {
+        bench.queued(id, "DeviceInformation").await;
+    }
+    let command = NewCommand {
+        not_before: Some(at(500)),
+        ..bench.command("SecurityInfo")
+    };
+    store.enqueue(command, vec![later], at(2)).await.unwrap();
+    let sql = format!("UPDATE enrollments SET token_parked_at = 1 WHERE id = {parked}");
+    bench.meddle(&sql, &sql).await;
+    let sql = "DELETE FROM push_outbox";
+    bench.meddle(sql, sql).await;
+    let due = async |seconds| {
+        let jobs = store.push_claim(10, at(seconds + 60), at(seconds)).await.unwrap();
+        jobs.into_iter().map(|job| job.enrollment).collect::<Vec<_>>()
+    };
+
+    assert_eq!(store.push_missed(at(10)).await.unwrap(), 1);
+    assert_eq!(store.push_missed(at(10)).await.unwrap(), 0, "it is going to be woken");
+    assert_eq!(due(10).await, [lost]);
+    assert_eq!(store.push_missed(at(600)).await.unwrap(), 1, "now it may be delivered");
+    assert!(due(600).await.contains(&later));
+    assert!(!due(700).await.contains(&idle));
 }
 
 async fn a_new_push_certificate_ends_the_wait_of_its_pushes(bench: Bench) {

@@ -471,6 +471,14 @@ async fn a_deferred_command_waits_and_says_why(bench: Bench) {
     assert_eq!(entry.defer_reason.as_deref(), Some("no such template"));
     assert_eq!(next(&bench, id, 59).await, None);
     assert_eq!(next(&bench, id, 60).await, Some(uuid));
+    // Who mended what it is made from pushes the device, and it need not wait any longer.
+    store
+        .defer(delivery.entry, "no such template", at(9_000))
+        .await
+        .unwrap();
+    assert_eq!(next(&bench, id, 60).await, None);
+    store.push_request(id, at(60)).await.unwrap();
+    assert_eq!(next(&bench, id, 60).await, Some(uuid));
     store
         .report(id, report(uuid, ReportStatus::Acknowledged), at(61))
         .await
