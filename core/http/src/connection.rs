@@ -23,8 +23,9 @@ use crate::{ConnectionLimits, Peer};
 /// headers.
 const MAX_HEAD: usize = 64 << 10;
 
-/// How many requests a client may have open at once on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 100;
+/// How many requests a client may have open at once on one HTTP/2 connection: each may hold a small body. A device has one or
+/// two.
+const MAX_STREAMS: u32 = 32;
 
 /// How a connection is told to end.
 pub(crate) struct Stop {

@@ -46,7 +46,8 @@ async fn message(
     let now = Timestamp::now();
     // Before the body is read: what a stranger sends is not kept in memory.
     let claim = claim(&api, peer.as_deref(), &headers, now)?;
-    let body = body::read(body, api.settings.device_body, api.settings.body_timeout).await?;
+    let (limit, timeout) = (api.settings.device_body, api.settings.body_timeout);
+    let body = body::read_within(body, limit, timeout, &api.throttles.room).await?;
     // After the body: who sends slowly keeps nobody waiting.
     let _turn = api.throttles.shares.turn(&request.tenant.name).await?;
     let identity = match claim {

@@ -238,12 +238,16 @@ impl From<MessageError> for Failure {
     }
 }
 
+/// When a device whose message there is no room for is to come again.
+const AGAIN: Duration = Duration::from_secs(30);
+
 impl From<BodyError> for Failure {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", error.to_string()),
             BodyError::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", error.to_string()),
             BodyError::Broken => Self::bad_request(error.to_string()),
+            BodyError::NoRoom => Self::unavailable(error.to_string()).retry_after(AGAIN),
         }
     }
 }

@@ -348,6 +348,7 @@ pub(crate) fn http(config: &Config) -> HttpSettings {
             sign_ins_per_minute: NonZeroU32::new(server.limits.sign_ins_per_minute),
             wrong_tokens_per_minute: NonZeroU32::new(server.limits.wrong_tokens_per_minute),
             device_messages_at_once: server.limits.device_messages_per_tenant,
+            device_bodies: server.limits.device_bodies_bytes,
             ..RateLimits::default()
         },
     };

@@ -211,6 +211,7 @@ fn each_wrong_value_gets_its_message() {
         ("[server.proxy]\ncertificate_header = \"a b\"", "server.proxy.certificate_header", "is no name of an HTTP"),
         ("[server.limits]\nconnections = 0", "server.limits.connections", "must be between 1 and 1000000"),
         ("[server.limits]\nconnections = -1", "server.limits.connections", "must be a whole number, not negative"),
+        ("[server.limits]\ndevice_bodies_bytes = 9", "server.limits.device_bodies_bytes", "must be between 8388608 and"),
         ("[server.limits]\ndevice_body_bytes = 9", "server.limits.device_body_bytes", "must be between 65536 and"),
         ("[server.limits]\nhandshake_timeout_seconds = 0", "server.limits.handshake_timeout_seconds", "must be"),
         ("[database]\nurl = \"mysql://db\"", "database.url", "must begin with sqlite:// and the path of a file, or"),

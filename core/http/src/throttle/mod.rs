@@ -23,6 +23,7 @@ pub(crate) use client::client_address;
 pub(crate) use fair::Shares;
 
 use self::budget::Budget;
+use crate::body::Room;
 use crate::failure::Failure;
 use crate::{Api, Peer};
 
@@ -38,18 +39,23 @@ pub struct RateLimits {
     pub wrong_tokens_per_minute: Option<NonZeroU32>,
     /// Device messages of one tenant that are worked on at the same time. Further ones wait for their turn.
     pub device_messages_at_once: usize,
+    /// How many bytes of large messages of devices may be in memory at the same time, over all clients. Further ones are
+    /// answered 503; small ones need no room.
+    pub device_bodies: usize,
     /// How long a device message waits for its turn before it is told to come again.
     pub turn: Duration,
 }
 
 impl Default for RateLimits {
-    /// 3,000 enrollments, 20 sign-ins and 30 wrong tokens a minute; 512 device messages at once, which wait up to 5 s.
+    /// 3,000 enrollments, 20 sign-ins and 30 wrong tokens a minute; 512 device messages at once, which wait up to 5 s;
+    /// 256 MiB for large messages.
     fn default() -> Self {
         Self {
             enrollments_per_minute: NonZeroU32::new(3_000),
             sign_ins_per_minute: NonZeroU32::new(20),
             wrong_tokens_per_minute: NonZeroU32::new(30),
             device_messages_at_once: 512,
+            device_bodies: 256 << 20,
             turn: Duration::from_secs(5),
         }
     }
@@ -62,6 +68,8 @@ pub(crate) struct Throttles {
     sign_ins: Budget<(Box<str>, Box<str>)>,
     wrong_tokens: Budget<IpAddr>,
     pub(crate) shares: Shares,
+    /// For bodies of devices' messages.
+    pub(crate) room: Room,
 }
 
 impl Throttles {
@@ -71,6 +79,7 @@ impl Throttles {
             sign_ins: Budget::new(limits.sign_ins_per_minute),
             wrong_tokens: Budget::new(limits.wrong_tokens_per_minute),
             shares: Shares::new(limits.device_messages_at_once, limits.turn),
+            room: Room::new(limits.device_bodies),
         }
     }
 

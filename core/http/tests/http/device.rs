@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::routing::put;
 use http::{Method, Request, StatusCode};
 use russet_hooks::{Denial, FaultKind, GateVerdict};
-use russet_http::{HttpSettings, boundary, device_router};
+use russet_http::{HttpSettings, RateLimits, boundary, device_router};
 use russet_protocol::codec;
 use russet_protocol::plist::{Dictionary, Value};
 use serde_json::json;
@@ -71,6 +71,26 @@ async fn a_device_is_known_by_its_tls_certificate_too() {
     let mut request = device.over_tls("/mdm/connect", &device.idle());
     request.headers_mut().insert("mdm-signature", "AAAA".parse().unwrap());
     assert_eq!(site.send(request).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_large_message_comes_again_when_there_is_no_room_for_it() {
+    let site = Site::with(HttpSettings {
+        rates: RateLimits {
+            device_bodies: 64 << 10,
+            ..RateLimits::default()
+        },
+        ..HttpSettings::default()
+    })
+    .await;
+    let device = site.enrolled("C02LARGE").await;
+    let mut message = device.idle();
+    message.insert("Extra".to_owned(), Value::Data(vec![0; 128 << 10]));
+    let answer = site.send(device.signed("/mdm/connect", &message)).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some());
+    let answer = site.send(device.signed("/mdm/connect", &device.idle())).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
 }
 
 /// Everything that goes wrong with a message, and the status for it.

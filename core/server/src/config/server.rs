@@ -71,6 +71,8 @@ settings! {
         device_messages_per_tenant: usize = 512,
         /// The largest message of a device, in bytes.
         device_body_bytes: usize = 8 * 1024 * 1024,
+        /// How many bytes of large messages of devices may be in memory at the same time. Further ones are told to come again.
+        device_bodies_bytes: usize = 256 * 1024 * 1024,
         /// The largest request to the admin API, in bytes; it has to hold a plugin.
         admin_body_bytes: usize = 64 * 1024 * 1024,
         /// How long a TLS handshake may take, in seconds.
@@ -238,6 +240,11 @@ impl ServerLimits {
             "server.limits.device_body_bytes",
             self.device_body_bytes,
             64 * 1024..=256 * 1024 * 1024,
+        );
+        problems.range(
+            "server.limits.device_bodies_bytes",
+            self.device_bodies_bytes,
+            self.device_body_bytes..=64 * 1024 * 1024 * 1024,
         );
         problems.range(
             "server.limits.admin_body_bytes",
