@@ -27,6 +27,9 @@ pub struct MemoryRevisions {
     tenants: Mutex<BTreeMap<String, Tenant>>,
     nodes: Mutex<BTreeMap<Uuid, Node>>,
     leases: Mutex<BTreeMap<String, (Uuid, Instant)>>,
+    /// Components can not be read at the moment.
+    #[cfg(feature = "testing")]
+    components_away: std::sync::atomic::AtomicBool,
 }
 
 impl MemoryRevisions {
@@ -41,6 +44,12 @@ impl MemoryRevisions {
             ),
             ..Self::default()
         }
+    }
+
+    /// From now on components can not be read, or can be again, as when a database is away for a moment.
+    #[cfg(feature = "testing")]
+    pub fn take_components_away(&self, away: bool) {
+        self.components_away.store(away, std::sync::atomic::Ordering::SeqCst);
     }
 
     fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,6 +110,10 @@ impl RevisionStore for MemoryRevisions {
     }
 
     async fn component(&self, tenant: &str, digest: &str) -> Result<Vec<u8>, RevisionStoreError> {
+        #[cfg(feature = "testing")]
+        if self.components_away.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(RevisionStoreError::Failed("components are away".into()));
+        }
         self.with(tenant, |tenant| {
             tenant
                 .components
@@ -144,6 +157,7 @@ impl RevisionStore for MemoryRevisions {
                 settings: revision.settings,
                 grants: revision.grants,
                 signature: revision.signature,
+                staging: revision.staging,
                 state: RevisionState::Pending,
                 reason: None,
                 created_at: Timestamp::now(),

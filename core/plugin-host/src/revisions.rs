@@ -112,6 +112,8 @@ pub struct NewRevision {
     pub grants: Value,
     /// How the component was signed, if that was looked into.
     pub signature: Option<Value>,
+    /// What is to become of it once it waits for nothing, if it is not to be put into use.
+    pub staging: Option<Value>,
     /// The digest of component, settings and grants, if it was probed.
     pub revision: Option<String>,
     /// The steps that it has taken after the upload; the last is where it stands.
@@ -154,6 +156,8 @@ pub struct StoredRevision {
     pub grants: Value,
     /// How the component was signed; absent if that was not looked into.
     pub signature: Option<Value>,
+    /// What is to become of it once it waits for nothing, if it is not to be put into use.
+    pub staging: Option<Value>,
     /// Where it stands.
     pub state: RevisionState,
     /// Why it stands there.

@@ -105,6 +105,7 @@ async fn start(broken: Broken) -> Arc<HookSet> {
             _ => serde_json::to_value(&source.grants).unwrap(),
         },
         signature: None,
+        staging: None,
         revision: None,
         steps: vec![RevisionState::Verified, RevisionState::Compiled, RevisionState::Probed],
         actor: Actor::default(),

@@ -103,6 +103,7 @@ fn stored(record: RevisionRecord) -> StoredRevision {
         settings: record.settings,
         grants: record.grants,
         signature: record.signature,
+        staging: record.staging,
         state: state(record.state),
         reason: record.reason,
         created_at: record.created_at,
@@ -201,6 +202,7 @@ impl RevisionStore for StoreRevisions {
             settings: revision.settings,
             grants: revision.grants,
             signature: revision.signature,
+            staging: revision.staging,
             revision: revision.revision,
             steps: revision.steps.into_iter().map(to_store).collect(),
             actor: actor(revision.actor),
@@ -320,11 +322,14 @@ mod tests {
             settings: json!({"a": 1}),
             grants: json!({"capabilities": ["log.write"]}),
             signature: Some(json!({"state": "unsigned"})),
+            staging: Some(json!("keep")),
             revision: Some("r1".to_owned()),
             steps: vec![RevisionState::Verified, RevisionState::Compiled, RevisionState::Probed],
             actor: Actor::new("anna"),
         };
         let id = revisions.insert(DEFAULT_TENANT, new).await.unwrap();
+        let kept = &revisions.revisions(DEFAULT_TENANT, "gate").await.unwrap()[0];
+        assert_eq!(kept.staging, Some(json!("keep")));
         assert_eq!(revisions.generation(DEFAULT_TENANT).await.unwrap(), before);
         assert_eq!(revisions.component(DEFAULT_TENANT, &digest).await.unwrap(), [1, 2, 3]);
 

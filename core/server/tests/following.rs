@@ -30,6 +30,7 @@ async fn plugins_of_the_store_come_into_use_without_another_node() {
         settings: json!({}),
         grants: json!({}),
         signature: None,
+        staging: None,
         revision: None,
         steps: Vec::new(),
         actor: Actor::new("anna"),

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
-use super::{PluginManager, PromoteRequest, RolloutError, Tenant};
+use super::{PluginManager, RolloutError, Tenant};
 use crate::RevisionStoreError;
 use crate::revisions::Actor;
 use crate::rollout::seat::Trip;
@@ -258,10 +258,7 @@ impl PluginManager {
                 Judgement::GoesOn => {}
                 Judgement::Promote => {
                     let actor = Actor::default().because(format!("it keeps to its gates: {}", report.summary()));
-                    let promoted = self
-                        .promote(&tenant, &rollout.plugin, PromoteRequest::default(), actor)
-                        .await;
-                    match promoted {
+                    match self.promote_compared(&tenant, &rollout, actor).await {
                         Ok(_) | Err(RolloutError::Gates(_) | RolloutError::NoCandidate(_)) => {}
                         Err(RolloutError::Store(error)) => return Err(error),
                         Err(error) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::diff::RevisionDiff;
 use super::{PluginManager, RevisionSummary};
@@ -15,7 +15,8 @@ use crate::{RevisionStoreError, StoredRevision};
 const WATCH: Duration = Duration::from_secs(60 * 60);
 
 /// How to compare a candidate with what runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RolloutRequest {
     /// The candidate: the beginning of its digest, or its number. The newest that waits if absent, else the one that is
     /// compared already.
@@ -33,7 +34,8 @@ pub struct RolloutRequest {
 /// How to promote a candidate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PromoteRequest {
-    /// The candidate, as in [`RolloutRequest`].
+    /// The candidate: the beginning of its digest, or its number. The one that is compared if absent, else the newest that
+    /// waits.
     pub revision: Option<String>,
     /// Even if it does not keep to its gates, or is in quarantine.
     pub force: bool,
@@ -148,7 +150,8 @@ impl PluginManager {
         let slot = self.tenant(tenant);
         let _change = slot.change.lock().await;
         let revisions = self.store.revisions(tenant, plugin).await?;
-        let candidate = candidate(plugin, &revisions, request.revision.as_deref())?;
+        let meant = Meant::of(request.revision.as_deref(), Meant::Waiting);
+        let candidate = candidate(plugin, &revisions, meant)?;
         if !revisions.iter().any(|known| known.state == RevisionState::Active) {
             return Err(RolloutError::NothingActive(plugin.to_owned()));
         }
@@ -244,11 +247,35 @@ impl PluginManager {
         request: PromoteRequest,
         actor: Actor,
     ) -> Result<Promoted, RolloutError> {
+        let meant = Meant::of(request.revision.as_deref(), Meant::Compared);
+        self.promote_one(tenant, plugin, meant, &request, actor).await
+    }
+
+    /// Promotes the candidate of a comparison if it keeps to its gates: that one, whatever else of the plugin waits.
+    pub(super) async fn promote_compared(
+        &self,
+        tenant: &str,
+        rollout: &StoredRollout,
+        actor: Actor,
+    ) -> Result<Promoted, RolloutError> {
+        let meant = Meant::Number(rollout.other);
+        self.promote_one(tenant, &rollout.plugin, meant, &PromoteRequest::default(), actor)
+            .await
+    }
+
+    async fn promote_one(
+        &self,
+        tenant: &str,
+        plugin: &str,
+        meant: Meant<'_>,
+        request: &PromoteRequest,
+        actor: Actor,
+    ) -> Result<Promoted, RolloutError> {
         let slot = self.tenant(tenant);
         let _change = slot.change.lock().await;
         self.flush_tenant(&slot).await?;
         let revisions = self.store.revisions(tenant, plugin).await?;
-        let candidate = candidate(plugin, &revisions, request.revision.as_deref())?;
+        let candidate = candidate(plugin, &revisions, meant)?;
         let current = self.open(tenant, plugin).await?;
         let current = current.filter(|current| current.other == candidate.id && current.phase != RolloutPhase::Watch);
         let gates = current
@@ -428,15 +455,42 @@ impl PluginManager {
     }
 }
 
+/// Which revision is meant.
+#[derive(Clone, Copy, Debug)]
+enum Meant<'a> {
+    /// The one that is compared, else the newest that waits.
+    Compared,
+    /// The newest that waits, else the one that is compared.
+    Waiting,
+    /// The one whose digest begins so, or that has this number.
+    Named(&'a str),
+    /// The one that has this number.
+    Number(i64),
+}
+
+impl<'a> Meant<'a> {
+    fn of(named: Option<&'a str>, otherwise: Self) -> Self {
+        named.map_or(otherwise, Self::Named)
+    }
+}
+
 /// The revision that is meant.
 fn candidate<'a>(
     plugin: &str,
     revisions: &'a [StoredRevision],
-    named: Option<&str>,
+    meant: Meant<'_>,
 ) -> Result<&'a StoredRevision, RolloutError> {
     let none = || RolloutError::NoCandidate(plugin.to_owned());
-    let found = match named {
-        Some(named) => {
+    let compared = || {
+        let is_compared = |state| matches!(state, RevisionState::Shadow | RevisionState::Canary);
+        revisions.iter().find(|known| is_compared(known.state))
+    };
+    let waiting = || revisions.iter().find(|known| known.state.waits());
+    let found = match meant {
+        Meant::Compared => compared().or_else(waiting).ok_or_else(none)?,
+        Meant::Waiting => waiting().or_else(compared).ok_or_else(none)?,
+        Meant::Number(number) => revisions.iter().find(|known| known.id == number).ok_or_else(none)?,
+        Meant::Named(named) => {
             let mut those = revisions.iter().filter(|known| {
                 let digest = known.revision.as_deref().unwrap_or_default();
                 known.id.to_string() == named || (named.len() >= 4 && digest.starts_with(named))
@@ -447,15 +501,6 @@ fn candidate<'a>(
                 return Err(RolloutError::Ambiguous(plugin.to_owned(), named.to_owned()));
             }
             first
-        }
-        None => {
-            let compared =
-                |known: &&StoredRevision| matches!(known.state, RevisionState::Shadow | RevisionState::Canary);
-            revisions
-                .iter()
-                .find(|known| known.state.waits())
-                .or_else(|| revisions.iter().find(compared))
-                .ok_or_else(none)?
         }
     };
     match found.state {

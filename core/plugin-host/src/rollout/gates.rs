@@ -14,7 +14,8 @@ pub struct Gates {
     pub max_new_denies_permille: u32,
     /// The largest share of calls that it may let through where the other revision did not.
     pub max_new_allows_permille: u32,
-    /// The largest share of its calls that may fail by its own fault.
+    /// The largest share of its calls that may fail by its own fault, and of those that were compared that may fail, whoever
+    /// has to act on that, where the other revision did not: what both fail by is no fault of the one.
     pub max_faults_permille: u32,
     /// How much slower its slowest hundredth of calls may be than the other's, in hundredths: 300 is three
     /// times; 0 for any time.
@@ -121,14 +122,7 @@ impl Gates {
                 ));
             }
         }
-        let (faults, calls) = (report.candidate.faults, report.candidate.calls);
-        if above(faults, calls, self.max_faults_permille) {
-            let most = self.max_faults_permille;
-            failures.push(failure(
-                "max_faults_permille",
-                format!("{faults} of {calls} calls failed; {most}‰ may"),
-            ));
-        }
+        failures.extend(self.too_many_faults(report));
         if let (Some(before), Some(after)) = (report.active.p99_us, report.candidate.p99_us)
             && self.max_p99_ratio_percent > 0
             && after > self.p99_floor_us
@@ -144,6 +138,20 @@ impl Gates {
         }
         failures
     }
+
+    fn too_many_faults(&self, report: &ComparisonReport) -> Option<GateFailure> {
+        let most = self.max_faults_permille;
+        let (faults, calls) = (report.candidate.faults, report.candidate.calls);
+        let (alone, compared) = (report.new_faults, report.compared);
+        let detail = if above(faults, calls, most) {
+            format!("{faults} of {calls} calls failed; {most}‰ may")
+        } else if above(alone, compared, most) {
+            format!("{alone} of {compared} calls failed that the other revision answered; {most}‰ may")
+        } else {
+            return None;
+        };
+        Some(failure("max_faults_permille", detail))
+    }
 }
 
 fn above(seen: u64, of: u64, permille: u32) -> bool {
@@ -154,5 +162,50 @@ fn failure(gate: &str, detail: String) -> GateFailure {
     GateFailure {
         gate: gate.to_owned(),
         detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn broken(counters: &[(&str, u64)], watching: bool) -> Vec<String> {
+        let totals: BTreeMap<String, u64> = counters
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect();
+        let gates = Gates {
+            max_faults_permille: 50,
+            ..Gates::default()
+        };
+        let failures = gates.faults_only().breaches(&ComparisonReport::read(&totals, watching));
+        failures.into_iter().map(|failure| failure.gate).collect()
+    }
+
+    #[test]
+    fn what_fails_alone_is_a_share_of_what_was_compared() {
+        let most_were_shed = [("base.calls", 1_000), ("same", 10), ("pair:fault>allow", 10)];
+        assert_eq!(broken(&most_were_shed, true), ["max_faults_permille"]);
+        let few = [("base.calls", 1_000), ("same", 95), ("pair:fault>allow", 5)];
+        assert!(broken(&few, true).is_empty());
+    }
+
+    #[test]
+    fn the_fault_is_the_candidates_or_that_of_what_was_promoted() {
+        let candidate_fails = [("same", 10), ("pair:allow>fault", 10)];
+        assert_eq!(broken(&candidate_fails, false), ["max_faults_permille"]);
+        assert!(broken(&candidate_fails, true).is_empty());
+        let both_fail = [("same", 10), ("pair:fault>fault", 10)];
+        assert!(broken(&both_fail, false).is_empty());
+    }
+
+    #[test]
+    fn its_own_faults_are_a_share_of_its_calls() {
+        let own = [("same", 10), ("beside.calls", 10), ("beside.faults", 1)];
+        assert_eq!(broken(&own, false), ["max_faults_permille"]);
+        let own = [("same", 100), ("beside.calls", 100), ("beside.faults", 5)];
+        assert!(broken(&own, false).is_empty());
     }
 }

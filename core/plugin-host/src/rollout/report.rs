@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::tally::{bucket_end, names};
+use super::tally::{FAULT, bucket_end, names};
 
 /// How often two revisions differed in one way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct ComparisonReport {
     pub new_denies: u64,
     /// Calls that the candidate would let through where the active revision did not.
     pub new_allows: u64,
+    /// Calls on which the candidate would fail, whoever has to act on that, where the active revision did not.
+    #[serde(default)]
+    pub new_faults: u64,
     /// Calls that say nothing: the server was busy, or the candidate asked what the active revision had not.
     pub not_comparable: u64,
     /// Calls that were not compared because devices came first.
@@ -54,7 +57,7 @@ pub struct ComparisonReport {
 /// How strict a verdict is; none for a fault, whose meaning its hook's rule says.
 fn strictness(verdict: &str) -> Option<u8> {
     match verdict {
-        "fault" => None,
+        FAULT => None,
         "deny" | "unknown" | "wrong-credentials" => Some(2),
         "hold" | "require-sign-in" | "require-software-update" => Some(1),
         _ => Some(0),
@@ -81,6 +84,7 @@ impl ComparisonReport {
             match (strictness(active), strictness(candidate)) {
                 (Some(before), Some(after)) if after > before => report.new_denies += calls,
                 (Some(before), Some(after)) if after < before => report.new_allows += calls,
+                (Some(_), None) => report.new_faults += calls,
                 _ => {}
             }
             report.differences.push(Difference {
@@ -114,11 +118,15 @@ impl ComparisonReport {
             parts.push(format!("{} would be let through", self.new_allows));
         }
         let otherwise: u64 = self.differences.iter().map(|difference| difference.calls).sum();
-        let otherwise = otherwise - self.new_denies - self.new_allows;
+        let otherwise = otherwise - self.new_denies - self.new_allows - self.new_faults;
+        if self.new_faults > 0 {
+            parts.push(format!("{} would fail", self.new_faults));
+        }
         if otherwise > 0 {
             parts.push(format!("{otherwise} would be answered otherwise"));
         }
-        if self.candidate.faults > 0 {
+        // Those that were compared are told already.
+        if self.candidate.faults > self.new_faults {
             parts.push(format!(
                 "{} of {} calls failed",
                 self.candidate.faults, self.candidate.calls

@@ -21,6 +21,9 @@ const BUCKETS: usize = 100;
 /// The longest subject and reason of a sample, in bytes.
 const MAX_TEXT: usize = 256;
 
+/// What stands for a verdict where there is none.
+pub(crate) const FAULT: &str = "fault";
+
 /// The names of counters: a part of the port to the store, never changed without a new one.
 pub(crate) mod names {
     pub(crate) const SAME: &str = "same";
@@ -91,7 +94,7 @@ pub(crate) struct Said {
 impl Said {
     pub(crate) fn fault(fault: &PluginFault) -> Self {
         Self {
-            verdict: "fault".to_owned(),
+            verdict: FAULT.to_owned(),
             json: String::new(),
             reason: Some(fault.to_string()),
             fault: Some((fault.kind, fault.blame)),

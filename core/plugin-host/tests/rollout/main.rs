@@ -5,5 +5,7 @@
 mod common;
 
 mod compared;
+mod granted;
 mod promoted;
 mod support;
+mod undecided;

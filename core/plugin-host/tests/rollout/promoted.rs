@@ -11,7 +11,7 @@ use russet_plugin_host::{
 use serde_json::json;
 
 use crate::common::{artifact, mode};
-use crate::support::{HOSTILE, HOUR, SMALLEST, Server, TENANT, compare, gates};
+use crate::support::{HOSTILE, HOUR, NO_WATCH, SMALLEST, Server, TENANT, compare, gates};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canary_that_fails_is_put_into_quarantine() {
@@ -164,6 +164,55 @@ async fn an_automatic_rollout_promotes_itself_once_the_gates_hold() {
     );
     let history = server.manager.history(TENANT, SMALLEST, 1).await.unwrap();
     assert_eq!(history[0].by, "server");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revision_that_waits_is_not_in_the_way_of_an_automatic_promotion() {
+    let server = Server::new();
+    server.prefix("C02", Staging::Activate).await;
+    let automatic = Staging::Compare(RolloutRequest {
+        automatic: true,
+        gates: Some(gates()),
+        ..RolloutRequest::default()
+    });
+    let compared = server.prefix("C02A", automatic).await;
+    server.prefix("C02B", Staging::Keep).await;
+    for number in 0..10 {
+        let _ = server.ask(&format!("C02A{number:05}")).await;
+    }
+    server.compared(SMALLEST, 10).await;
+    server.manager.tick().await;
+    assert_eq!(
+        server.state_of(SMALLEST, compared.revision.as_deref()).await,
+        RevisionState::Active
+    );
+}
+
+#[tokio::test]
+async fn the_one_that_is_compared_is_promoted_unless_another_is_named() {
+    let server = Server::new();
+    server.prefix("C02", Staging::Activate).await;
+    let compared = server.prefix("C02A", compare(0)).await;
+    let waiting = server.prefix("C02B", Staging::Keep).await;
+    server.promote(SMALLEST, true, NO_WATCH).await.unwrap();
+    assert_eq!(
+        server.state_of(SMALLEST, compared.revision.as_deref()).await,
+        RevisionState::Active
+    );
+    let request = PromoteRequest {
+        revision: waiting.revision.clone(),
+        force: true,
+        ..PromoteRequest::default()
+    };
+    server
+        .manager
+        .promote(TENANT, SMALLEST, request, Actor::default())
+        .await
+        .unwrap();
+    assert_eq!(
+        server.state_of(SMALLEST, waiting.revision.as_deref()).await,
+        RevisionState::Active
+    );
 }
 
 #[tokio::test]

@@ -92,6 +92,8 @@ pub struct RevisionRecord {
     pub grants: Json,
     /// How it was signed; `None` for what was stored before that was noted.
     pub signature: Option<Json>,
+    /// What is to become of it once it waits for nothing, as the caller understands it; `None` to put it into use.
+    pub staging: Option<Json>,
     /// Where it stands.
     pub state: RevisionState,
     /// Why it stands there.
@@ -131,10 +133,10 @@ pub struct ActivePlugins {
 }
 
 const COLUMNS: &str = "r.id, p.name, p.position, r.version, r.digest, r.manifest, r.settings, r.grants, r.state, \
-     r.reason, r.created_at, r.activated_at, r.revision, r.signature";
+     r.reason, r.created_at, r.activated_at, r.revision, r.signature, r.staging";
 
 /// How many columns [`COLUMNS`] are.
-const WIDTH: usize = 14;
+const WIDTH: usize = 15;
 
 fn revision_of(row: &Row) -> Result<RevisionRecord, StoreError> {
     Ok(RevisionRecord {
@@ -152,6 +154,7 @@ fn revision_of(row: &Row) -> Result<RevisionRecord, StoreError> {
         activated_at: row.time_opt(11)?,
         revision: row.get(12)?,
         signature: row.json_opt(13)?,
+        staging: row.json_opt(14)?,
     })
 }
 

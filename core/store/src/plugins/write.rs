@@ -38,6 +38,8 @@ pub struct NewRevision {
     pub grants: Json,
     /// How it was signed, if that was looked into.
     pub signature: Option<Json>,
+    /// What is to become of it once it waits for nothing; `None` to put it into use.
+    pub staging: Option<Json>,
     /// The digest of component, settings and grants, if it was probed.
     pub revision: Option<String>,
     /// The steps that it has taken, the last of which is where it stands.
@@ -357,7 +359,8 @@ async fn insert(db: &Db, revision: &NewRevision, now: Timestamp) -> Result<Revis
     let id = db
         .row(
             "INSERT INTO plugin_revisions (tenant_id, plugin_id, version, digest, manifest, settings, grants, state, \
-             revision, signature, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10) RETURNING id",
+             revision, signature, staging, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10, $11) RETURNING id",
             values![
                 revision.tenant,
                 plugin,
@@ -368,6 +371,7 @@ async fn insert(db: &Db, revision: &NewRevision, now: Timestamp) -> Result<Revis
                 revision.grants.to_string(),
                 revision.revision.clone(),
                 revision.signature.as_ref().map(Json::to_string),
+                revision.staging.as_ref().map(Json::to_string),
                 ms(now),
             ],
         )

@@ -375,6 +375,7 @@ async fn activations_at_once_follow_one_another(bench: Bench) {
             settings: json!({}),
             grants: json!([]),
             signature: None,
+            staging: None,
             revision: None,
             steps: vec![russet_store::RevisionState::Probed],
             actor: russet_store::Actor::new("anna"),

@@ -34,6 +34,7 @@ pub(crate) fn revision(bench: &Bench, plugin: &str, digest: Sha256) -> NewRevisi
         settings: json!({ "serials": ["C02"] }),
         grants: json!([]),
         signature: None,
+        staging: None,
         // Another one for another component; for the same, with the same settings and grants, the same.
         revision: Some(format!("{plugin}-{digest:?}")),
         steps: vec![RevisionState::Verified, RevisionState::Compiled, RevisionState::Probed],
@@ -333,7 +334,8 @@ async fn disabling_leaves_nothing_that_waits(bench: Bench) {
 async fn a_pending_revision_is_granted(bench: Bench) {
     let mut pending = revision(&bench, "gate", sha256(1));
     (pending.steps, pending.revision) = (vec![], None);
-    let id = bench.store.insert_revision(pending, at(0)).await.unwrap();
+    pending.staging = Some(json!({ "compare": { "permille": 50 } }));
+    let id = bench.store.insert_revision(pending.clone(), at(0)).await.unwrap();
     let grant = |grants, probed: Option<&str>| {
         let probed = probed.map(str::to_owned);
         bench
@@ -349,6 +351,7 @@ async fn a_pending_revision_is_granted(bench: Bench) {
         (RevisionState::Probed, Some("r1"))
     );
     assert_eq!(record.grants, json!({ "capabilities": [] }));
+    assert_eq!(record.staging, pending.staging);
     assert!(
         grant(json!({}), None).await.is_err(),
         "only what is pending waits for grants"

@@ -130,6 +130,33 @@ async fn a_plugin_waits_for_its_grants_is_shown_and_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_that_was_asked_for_begins_with_the_grants() {
+    let operator = Operator::new().await;
+    let settings = json!({"mode": "label", "label": "one"});
+    operator.world.admin.install(NAME, settings).await;
+    let before = operator.json(&["show", NAME])["revision"].clone();
+    let fewer = [
+        "install",
+        "hostile.wasm",
+        "--settings",
+        "two.json",
+        "--grant",
+        "log.write",
+        "--shadow",
+    ];
+    let (_, error) = operator.refused(&fewer);
+    let help = error["help"].as_str().unwrap();
+    has(help, &["russet plugin grant hostile", "compares the revision"]);
+    let granted = operator.words(&["grant", NAME, "--grant-asked", "--connection", "ldap:corp"]);
+    has(&granted, &["is compared as revision", "russet plugin shadow report"]);
+    let shown = operator.json(&["show", NAME]);
+    assert_eq!(
+        (&shown["revision"], &shown["rollout"]["phase"]),
+        (&before, &json!("shadow"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revision_is_compared_shared_promoted_taken_back_and_taken_out() {
     let operator = Operator::new().await;
     let first = operator

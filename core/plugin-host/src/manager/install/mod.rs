@@ -14,10 +14,11 @@ use super::diff::RevisionDiff;
 use super::rollouts::RolloutRequest;
 use crate::package::PackageError;
 use crate::revisions::Actor;
-use crate::{Grants, InspectError, LoadError, MissingGrant, RevisionStoreError, SettingsError};
+use crate::{Grants, InspectError, LoadError, MissingGrant, RevisionStoreError, SettingsError, StoredRevision};
 
-/// What happens to a revision that passed its checks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What happens to a revision that passed its checks. One that waits for grants remembers it, as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Staging {
     /// It takes the place of the active one.
     #[default]
@@ -26,6 +27,48 @@ pub enum Staging {
     Keep,
     /// It is compared with the active one.
     Compare(RolloutRequest),
+}
+
+impl Staging {
+    /// Where a revision stands after it.
+    fn leads_to(&self) -> InstalledState {
+        match self {
+            Self::Activate => InstalledState::Active,
+            Self::Keep => InstalledState::Ready,
+            Self::Compare(rollout) if rollout.permille == 0 => InstalledState::Shadow,
+            Self::Compare(_) => InstalledState::Canary,
+        }
+    }
+
+    /// What a revision that waits for grants is to remember of it; nothing if it is to be put into use.
+    fn to_remember(&self, force: bool) -> Result<Option<Value>, RevisionStoreError> {
+        let remembered = match self {
+            Self::Activate => return Ok(None),
+            Self::Keep => Self::Keep,
+            Self::Compare(rollout) => Self::Compare(RolloutRequest {
+                force,
+                ..rollout.clone()
+            }),
+        };
+        let remembered = serde_json::to_value(remembered);
+        remembered
+            .map(Some)
+            .map_err(|error| RevisionStoreError::Failed(Box::new(error)))
+    }
+
+    /// What a revision remembers. What this program can not read is an error: to put the revision into use instead would not
+    /// be what was asked for.
+    fn remembered(revision: &StoredRevision) -> Result<Self, RevisionStoreError> {
+        let remembered = revision.staging.clone().map(serde_json::from_value).transpose();
+        remembered
+            .map(Option::unwrap_or_default)
+            .map_err(|error| RevisionStoreError::Failed(Box::new(error)))
+    }
+
+    /// It was asked for although a like of the revision is in quarantine.
+    fn is_forced(&self) -> bool {
+        matches!(self, Self::Compare(rollout) if rollout.force)
+    }
 }
 
 /// What to install. What is left out is kept from the plugin's active revision, else from the one that was active last.
@@ -70,7 +113,7 @@ pub struct GrantRequest {
     pub grants: Grants,
     /// Adds all that the revision asks for.
     pub all_asked: bool,
-    /// Keeps the revision instead of activating it.
+    /// Keeps the revision instead of doing with it what was asked for when it was installed.
     pub keep: bool,
     /// Who wants it.
     pub actor: Actor,
@@ -111,6 +154,8 @@ pub struct InstallReport {
     pub created: bool,
     /// What has to be granted before it can run.
     pub missing: Vec<MissingGrant>,
+    /// Where it stands once nothing is missing; absent if nothing is.
+    pub once_granted: Option<InstalledState>,
     /// How it was signed; absent for what was installed before that was noted.
     pub signature: Option<Value>,
     /// What it changes compared with the active revision, else with the one that was active last.

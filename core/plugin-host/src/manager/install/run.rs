@@ -8,7 +8,7 @@ use crate::component::ComponentFile;
 use crate::manager::{PluginManager, Tenant};
 use crate::revisions::{Activation, Actor, NewRevision, RevisionState};
 use crate::rollout::NewRollout;
-use crate::{Grants, LoadError, LoadedPlugin, Manifest, PluginSource, RevisionStoreError};
+use crate::{Grants, LoadError, LoadedPlugin, Manifest, PluginSource, RevisionStoreError, StoredRevision};
 
 impl PluginManager {
     /// Installs: checks, compiles off the request path, starts once, stores, and makes the new generation current, or
@@ -37,7 +37,10 @@ impl PluginManager {
         let mut report = candidate.report(&self.contracts);
         let mut loaded = None;
         match candidate.grants.effective(&candidate.inspection.manifest) {
-            Err(error) => report.missing = error.missing,
+            Err(error) => {
+                report.missing = error.missing;
+                report.once_granted = Some(staging.leads_to());
+            }
             Ok(_) => match self.load(tenant, &candidate).await {
                 Ok(plugin) => loaded = Some(plugin),
                 Err(error) => {
@@ -54,10 +57,11 @@ impl PluginManager {
             return Err(InstallError::Quarantined(name));
         }
         report.revision.clone_from(&revision);
-        let id = self
-            .store
-            .insert(tenant, candidate.into_revision(revision, &actor)?)
-            .await?;
+        let mut new = candidate.into_revision(revision, &actor)?;
+        if loaded.is_none() {
+            new.staging = staging.to_remember(force)?;
+        }
+        let id = self.store.insert(tenant, new).await?;
         if let Some(position) = position {
             self.store.set_position(tenant, &name, position).await?;
         }
@@ -79,8 +83,8 @@ impl PluginManager {
         Ok(report)
     }
 
-    /// Grants more to the revision that waits for it, and puts it into use once nothing is missing; without one, more to
-    /// what runs.
+    /// Grants more to the revision that waits for it. Once nothing is missing, what was asked for when it was installed is
+    /// done with it: it is put into use, compared or kept. Without one that waits, more is granted to what runs.
     ///
     /// # Errors
     ///
@@ -99,17 +103,13 @@ impl PluginManager {
             .find(|revision| revision.state == RevisionState::Pending);
         let base = pending.or_else(|| base(&revisions));
         let base = base.ok_or_else(|| InstallError::NoComponent(plugin.to_owned()))?;
-        let as_json = |error: serde_json::Error| RevisionStoreError::Failed(Box::new(error));
-        let mut grants: Grants = serde_json::from_value(base.grants.clone()).map_err(as_json)?;
-        if request.all_asked {
-            let manifest: Manifest = serde_json::from_value(base.manifest.clone()).map_err(as_json)?;
-            grants.capabilities.extend(manifest.capabilities);
-        }
-        grants.capabilities.extend(request.grants.capabilities);
-        grants.connections.ldap.extend(request.grants.connections.ldap);
-        grants.connections.http.extend(request.grants.connections.http);
-        grants.limits.extend(request.grants.limits);
-        let staging = if request.keep { Staging::Keep } else { Staging::Activate };
+        let grants = extended(base, request.grants, request.all_asked).map_err(unreadable)?;
+        let remembered = pending.map(Staging::remembered).transpose()?.unwrap_or_default();
+        let staging = if request.keep {
+            Staging::Keep
+        } else {
+            remembered.clone()
+        };
         let Some(pending) = pending else {
             let request = InstallRequest {
                 plugin: Some(plugin.to_owned()),
@@ -133,17 +133,24 @@ impl PluginManager {
         let mut report = candidate.report(&self.contracts);
         let mut loaded = None;
         match candidate.grants.effective(&candidate.inspection.manifest) {
-            Err(error) => report.missing = error.missing,
+            Err(error) => {
+                report.missing = error.missing;
+                report.once_granted = Some(remembered.leads_to());
+            }
+            Ok(_) if matches!(staging, Staging::Compare(_)) && !candidate.has_active => {
+                return Err(InstallError::NothingActive(plugin.to_owned()));
+            }
             Ok(_) => loaded = Some(self.load(tenant, &candidate).await?),
         }
         let revision = loaded.as_ref().map(|plugin| plugin.revision().to_owned());
         report.revision.clone_from(&revision);
-        let grants = serde_json::to_value(&candidate.grants).map_err(as_json)?;
+        let grants = serde_json::to_value(&candidate.grants).map_err(unreadable)?;
         self.store
             .grant(tenant, pending.id, grants, revision, request.actor.clone())
             .await?;
         if loaded.is_some() {
-            report.state = self.stage(tenant, pending.id, staging, false, &request.actor).await?;
+            let force = staging.is_forced();
+            report.state = self.stage(tenant, pending.id, staging, force, &request.actor).await?;
         }
         report.generation = self.refresh(&slot, loaded.map(|plugin| (pending.id, plugin))).await?;
         Ok(report)
@@ -158,8 +165,9 @@ impl PluginManager {
         force: bool,
         actor: &Actor,
     ) -> Result<InstalledState, InstallError> {
+        let state = staging.leads_to();
         match staging {
-            Staging::Keep => Ok(InstalledState::Ready),
+            Staging::Keep => {}
             Staging::Activate => {
                 let activation = Activation {
                     revision,
@@ -168,14 +176,8 @@ impl PluginManager {
                     watch: None,
                 };
                 self.store.activate(tenant, activation).await?;
-                Ok(InstalledState::Active)
             }
             Staging::Compare(rollout) => {
-                let state = if rollout.permille == 0 {
-                    InstalledState::Shadow
-                } else {
-                    InstalledState::Canary
-                };
                 let rollout = NewRollout {
                     revision,
                     permille: rollout.permille,
@@ -185,9 +187,9 @@ impl PluginManager {
                     actor: actor.clone(),
                 };
                 self.store.start_rollout(tenant, rollout).await?;
-                Ok(state)
             }
         }
+        Ok(state)
     }
 
     async fn load(&self, tenant: &str, candidate: &Candidate) -> Result<LoadedPlugin, LoadError> {
@@ -229,4 +231,22 @@ impl PluginManager {
             tracing::warn!(tenant.name = tenant, error = %error, "a rejected revision could not be noted");
         }
     }
+}
+
+/// The grants of a revision, with more.
+fn extended(revision: &StoredRevision, more: Grants, all_asked: bool) -> Result<Grants, serde_json::Error> {
+    let mut grants: Grants = serde_json::from_value(revision.grants.clone())?;
+    if all_asked {
+        let manifest: Manifest = serde_json::from_value(revision.manifest.clone())?;
+        grants.capabilities.extend(manifest.capabilities);
+    }
+    grants.capabilities.extend(more.capabilities);
+    grants.connections.ldap.extend(more.connections.ldap);
+    grants.connections.http.extend(more.connections.http);
+    grants.limits.extend(more.limits);
+    Ok(grants)
+}
+
+fn unreadable(error: serde_json::Error) -> RevisionStoreError {
+    RevisionStoreError::Failed(Box::new(error))
 }

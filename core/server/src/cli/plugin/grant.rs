@@ -97,7 +97,7 @@ pub(in crate::cli) struct GrantCommand {
     /// Let it use this connection as well, such as `ldap:corp` or `http:hr`. Repeat it for several.
     #[arg(long = "connection", value_name = "KIND:NAME")]
     connections: Vec<Connection>,
-    /// Keep the revision instead of putting it into use.
+    /// Keep the revision instead of doing with it what was asked for when it was installed.
     #[arg(long)]
     keep: bool,
     #[command(flatten)]
@@ -169,10 +169,13 @@ fn pending(answer: &Value, name: String, version: String) -> Pending {
                 .map_or_else(|| cell(missing), str::to_owned)
         })
         .collect();
-    let flags = format!(
-        "`russet plugin grant {name} {}` grants it, and puts the revision into use; the one before goes on until then",
-        flags.join(" ")
-    );
+    let then = match field(answer, "once_granted").as_str() {
+        Some("shadow") => "compares the revision with the one before, which goes on",
+        Some("canary") => "has the revision answer its share; the one before goes on",
+        Some("ready") => "keeps the revision; the one before goes on",
+        _ => "puts the revision into use; the one before goes on until then",
+    };
+    let flags = format!("`russet plugin grant {name} {}` grants it, and {then}", flags.join(" "));
     Pending { name, version, flags }
 }
 
@@ -234,5 +237,20 @@ mod tests {
             help.contains("russet plugin grant people --grant ldap.search"),
             "{help}"
         );
+        assert!(help.contains("puts the revision into use"), "{help}");
+    }
+
+    #[test]
+    fn what_is_done_once_it_has_its_grants_is_told() {
+        for (state, told) in [
+            ("active", "puts the revision into use"),
+            ("ready", "keeps the revision"),
+            ("shadow", "compares the revision"),
+            ("canary", "has the revision answer its share"),
+        ] {
+            let answer = json!({"state": "pending", "once_granted": state, "missing": [{"flag": "--grant log.write"}]});
+            let help = pending(&answer, "people".to_owned(), "1.2.0".to_owned()).flags;
+            assert!(help.contains(told), "{help}");
+        }
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct GateArgs {
     /// The share of calls that it may let through where the active revision does not, such as 0.5%.
     #[arg(long, value_name = "SHARE")]
     max_new_allows: Option<Share>,
-    /// The share of its calls that may fail by its own fault.
+    /// The share of its calls that may fail by its own fault, or where the active revision does not fail.
     #[arg(long, value_name = "SHARE")]
     max_faults: Option<Share>,
     /// Promote it by itself once it keeps to its gates.
