@@ -83,6 +83,17 @@ pub enum LoadError {
     Probe(PluginFault),
 }
 
+impl LoadError {
+    /// Whether it may be gone the next time although nobody changed anything: the server was busy, or slow.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            // Processor time is counted in ticks of a clock, which go on while another process has the processor.
+            Self::Probe(fault) => matches!(fault.kind, FaultKind::Busy | FaultKind::Deadline | FaultKind::CpuLimit),
+            _ => false,
+        }
+    }
+}
+
 fn known(names: &[String]) -> String {
     if names.is_empty() {
         "none".to_owned()
@@ -257,5 +268,50 @@ pub fn revision_digest(component_digest: &str, settings: &str, grants: &Grants) 
             context.update(name.as_bytes());
         }
     }
+    // Nothing where there are none: a revision without limits of its own keeps the digest that it was stored with.
+    let limits = [
+        ("memory-bytes", grants.limits.memory_bytes.map(|bytes| bytes as u64)),
+        ("cpu-ms", grants.limits.cpu_ms),
+    ];
+    for (kind, limit) in limits {
+        if let Some(limit) = limit {
+            context.update(kind.as_bytes());
+            context.update(&limit.to_be_bytes());
+        }
+    }
     hex::encode(context.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ConnectionGrants, LimitGrants};
+
+    #[test]
+    fn limits_of_its_own_make_another_revision() {
+        let with = |memory_bytes, cpu_ms| {
+            let grants = Grants {
+                capabilities: ["log.write".to_owned()].into(),
+                connections: ConnectionGrants {
+                    ldap: ["corp".to_owned()].into(),
+                    ..ConnectionGrants::default()
+                },
+                limits: LimitGrants { memory_bytes, cpu_ms },
+            };
+            revision_digest("00", "{}", &grants)
+        };
+        // As it was before limits were a part of it: what is stored is found again.
+        assert_eq!(
+            with(None, None),
+            "3300c34af4cc9403b2070cffafb3c373ee1156c7234d52f464be199e3d13dbba"
+        );
+        let all = [
+            with(None, None),
+            with(Some(64), None),
+            with(Some(65), None),
+            with(None, Some(64)),
+            with(Some(64), Some(64)),
+        ];
+        assert_eq!(std::collections::BTreeSet::from(all.clone()).len(), all.len());
+    }
 }

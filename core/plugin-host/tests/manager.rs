@@ -5,14 +5,15 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{RENDERED, SilentDirectory, artifact, engine, grants, hostile_grants, label, mode, template_component};
 use russet_hooks::{FaultKind, GateVerdict, HookSource};
 use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{
-    Activation, Actor, Connections, GrantRequest, InstallError, InstallRequest, InstalledState, LdapConnection, Limits,
-    LoadError, MemoryRevisions, NewRevision, PluginHost, PluginManager, PluginState, RevisionState, RevisionStore,
-    SettingsError, Staging,
+    Activation, Actor, Connections, GrantRequest, Grants, InstallError, InstallRequest, InstalledState, LdapConnection,
+    LimitGrants, Limits, LoadError, MemoryRevisions, NewRevision, PluginHost, PluginManager, PluginState,
+    RevisionState, RevisionStore, SettingsError, Staging,
 };
 use serde_json::{Value, json};
 
@@ -321,6 +322,7 @@ async fn a_plugin_that_can_not_be_loaded_fails_closed() {
                 settings: mode("allow"),
                 grants: serde_json::to_value(hostile_grants()).unwrap(),
                 signature: None,
+                staging: None,
                 revision: None,
                 steps: vec![RevisionState::Probed],
                 actor: Actor::default(),
@@ -347,6 +349,77 @@ async fn a_plugin_that_can_not_be_loaded_fails_closed() {
     let status = restarted.manager.get(TENANT, "hostile").await.unwrap();
     assert_eq!(status.state, PluginState::Unusable);
     assert!(status.problem.is_some());
+}
+
+#[tokio::test]
+async fn a_plugin_whose_component_could_not_be_read_for_a_while_answers_again_by_itself() {
+    let server = Server::new();
+    let generation = server.install(labelled("one")).await.unwrap().generation;
+    let request = InstallRequest {
+        component: Some(artifact("smallest-gate")),
+        settings: Some(json!({"prefix": "C02"})),
+        grants: Some(grants(&["log.write", "settings.get"], &[])),
+        ..InstallRequest::default()
+    };
+    let generation = generation.max(server.manager.install(TENANT, request).await.unwrap().generation);
+
+    server.store.take_components_away(true);
+    let restarted = Arc::new(Server::on(Arc::clone(&server.store)));
+    let report = restarted.manager.load_all().await.unwrap();
+    assert_eq!((report.loaded, report.failures.len()), (0, 2));
+    assert_eq!(restarted.verdict().await.unwrap_err().kind, FaultKind::Unusable);
+    assert_eq!(restarted.manager.host().generation(TENANT), Some(generation));
+
+    let following = Arc::clone(&restarted);
+    let following = tokio::spawn(async move { following.manager.run(Arc::default()).await });
+    server.store.take_components_away(false);
+    let answers = async {
+        while restarted.verdict().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), answers).await.unwrap();
+    following.abort();
+    assert_eq!(restarted.manager.host().generation(TENANT), Some(generation));
+    for plugin in restarted.manager.list(TENANT).await.unwrap() {
+        assert_eq!((plugin.state, plugin.problem), (PluginState::Active, None));
+    }
+    // And nothing is left to do.
+    assert!(!restarted.manager.sync(TENANT).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_quarantined_revision_can_be_installed_again_with_other_limits() {
+    let server = Server::new();
+    let with = |limits| InstallRequest {
+        component: Some(artifact("hostile")),
+        settings: Some(labelled("one")),
+        grants: Some(Grants {
+            limits,
+            ..hostile_grants()
+        }),
+        ..InstallRequest::default()
+    };
+    let usual = LimitGrants::default();
+    let more = LimitGrants {
+        memory_bytes: Some(64 << 20),
+        ..LimitGrants::default()
+    };
+    let first = server.manager.install(TENANT, with(usual.clone())).await.unwrap();
+    let id = server.store.revisions(TENANT, "hostile").await.unwrap()[0].id;
+    let actor = Actor::default().because("memory-limit");
+    server.store.quarantine(TENANT, id, actor).await.unwrap();
+
+    let again = server.manager.install(TENANT, with(usual)).await;
+    assert!(matches!(again, Err(InstallError::Quarantined(_))), "{again:?}");
+    let second = server.manager.install(TENANT, with(more)).await.unwrap();
+    assert_eq!(second.state, InstalledState::Active);
+    assert_ne!(second.revision, first.revision);
+    assert_eq!(
+        second.changes.limits.added,
+        std::collections::BTreeSet::from(["memory_bytes=67108864".to_owned()])
+    );
+    assert_eq!(server.verdict().await.unwrap(), label("one"));
 }
 
 #[tokio::test]

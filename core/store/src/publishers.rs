@@ -111,16 +111,16 @@ impl Store {
         .await
     }
 
-    /// What of a plugin was ever in use, also where the revision itself was removed since.
+    /// What of a plugin was ever in use, also where it was gone back from, or the revision itself was removed since.
     ///
     /// # Errors
     /// When the database fails or a row does not read back.
     pub async fn used_versions(&self, tenant: TenantId, plugin: &str) -> Result<Vec<UsedVersion>, StoreError> {
         let sql = "SELECT r.version, r.digest, r.signature FROM plugin_revisions r JOIN plugins p ON p.id = r.plugin_id \
              WHERE p.tenant_id = $1 AND p.name = $2 AND r.activated_at IS NOT NULL \
-             UNION SELECT e.version, e.digest, NULL FROM plugin_revision_events e JOIN plugins p ON p.id = e.plugin_id \
-             WHERE p.tenant_id = $1 AND p.name = $2 AND e.to_state = 'active' \
-             AND NOT EXISTS (SELECT 1 FROM plugin_revisions r WHERE r.id = e.revision_id) ORDER BY 1, 2";
+             UNION SELECT e.version, e.digest, r.signature FROM plugin_revision_events e \
+             JOIN plugins p ON p.id = e.plugin_id LEFT JOIN plugin_revisions r ON r.id = e.revision_id \
+             WHERE p.tenant_id = $1 AND p.name = $2 AND e.to_state = 'active' ORDER BY 1, 2";
         let rows = self.read().all(sql, values![tenant, plugin.to_owned()]).await?;
         rows.iter()
             .map(|row| {

@@ -36,6 +36,9 @@ pub struct RevisionDiff {
     pub effects: ListDiff,
     /// The connections that it was granted, such as `ldap:corp`.
     pub connections: ListDiff,
+    /// The limits of its own that it was granted, such as `cpu_ms=100`.
+    #[serde(default)]
+    pub limits: ListDiff,
     /// The kinds of events that it observes.
     pub events: ListDiff,
     /// Its schedules.
@@ -111,6 +114,7 @@ impl RevisionDiff {
             }),
             effects: list(&|side| side.manifest.capabilities.iter().filter(is_effect).cloned().collect()),
             connections: list(&|side| connections(side.grants)),
+            limits: list(&|side| limits(side.grants)),
             events: list(&|side| side.manifest.events.iter().cloned().collect()),
             schedules: list(&|side| {
                 let schedules = side.manifest.schedules.iter();
@@ -156,6 +160,12 @@ fn connections(grants: &Grants) -> BTreeSet<String> {
     let ldap = grants.connections.ldap.iter().map(|name| format!("ldap:{name}"));
     let http = grants.connections.http.iter().map(|name| format!("http:{name}"));
     ldap.chain(http).collect()
+}
+
+fn limits(grants: &Grants) -> BTreeSet<String> {
+    let memory = grants.limits.memory_bytes.map(|bytes| format!("memory_bytes={bytes}"));
+    let cpu = grants.limits.cpu_ms.map(|ms| format!("cpu_ms={ms}"));
+    memory.into_iter().chain(cpu).collect()
 }
 
 fn properties(manifest: &Manifest) -> Option<&Value> {

@@ -6,6 +6,7 @@ mod diff;
 mod install;
 mod rollouts;
 mod sync;
+mod unloaded;
 mod view;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ pub use self::diff::{ListDiff, RevisionDiff};
 pub use self::install::{GrantRequest, InstallError, InstallReport, InstallRequest, InstalledState, Staging};
 pub use self::rollouts::{PromoteRequest, Promoted, RolloutError, RolloutRequest, RolloutStatus};
 pub use self::sync::{LoadFailure, LoadReport};
+use self::unloaded::Unloaded;
 pub use self::view::{OpenRollout, PendingRevision, PluginState, PluginStatus, RevisionSummary};
 use crate::host::Seated;
 use crate::package::Trust;
@@ -80,6 +82,8 @@ struct Tenant {
     /// Held during a change, so that changes follow one another. Reading does not wait for it: compiling takes seconds.
     change: tokio::sync::Mutex<()>,
     current: ArcSwap<Current>,
+    /// What of it could not be loaded.
+    unloaded: Mutex<Unloaded>,
     /// Its share of the places for calls.
     places: Arc<Semaphore>,
 }
@@ -216,6 +220,7 @@ impl PluginManager {
             name: name.into(),
             change: tokio::sync::Mutex::default(),
             current: ArcSwap::default(),
+            unloaded: Mutex::default(),
             places: Arc::new(Semaphore::new(share as usize)),
         });
         tenants.insert(name.to_owned(), Arc::clone(&tenant));

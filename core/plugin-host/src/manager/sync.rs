@@ -1,7 +1,7 @@
 //! Loads what the store says is in use, at start and when another node changed it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use futures::StreamExt;
 use futures::stream;
@@ -9,7 +9,9 @@ use russet_hooks::{FaultKind, HookKind};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::unloaded::{Problem, Unloaded};
 use super::{Current, PluginManager, Tenant};
 use crate::component::ComponentFile;
 use crate::host::{Seated, UnusablePlugin};
@@ -94,19 +96,22 @@ impl PluginManager {
         }
     }
 
-    /// Catches up with the store if it is ahead, as it is after another node changed something. Returns whether it was.
+    /// Catches up with the store if it is ahead, as it is after another node changed something, and tries again what could
+    /// not be loaded, when it is time to. Returns whether there was something to do.
     ///
     /// # Errors
     ///
     /// The store failed; what runs goes on.
     pub async fn sync(&self, tenant: &str) -> Result<bool, RevisionStoreError> {
         let generation = self.store.generation(tenant).await?;
-        if self.host.generation(tenant) == Some(generation) {
+        let slot = self.tenant(tenant);
+        let is_done = || self.host.generation(tenant) == Some(generation) && !slot.unloaded().is_due(Instant::now());
+        if is_done() {
             return Ok(false);
         }
-        let slot = self.tenant(tenant);
         let _change = slot.change.lock().await;
-        if self.host.generation(tenant) == Some(generation) {
+        // Somebody else may have done it meanwhile.
+        if is_done() {
             return Ok(false);
         }
         self.refresh(&slot, None).await?;
@@ -122,7 +127,8 @@ impl PluginManager {
     ) -> Result<u64, RevisionStoreError> {
         let stored = self.store.active(&tenant.name).await?;
         let before = tenant.current.load_full();
-        let (members, mut failures) = self.members(tenant, &before, &stored, fresh).await?;
+        let (members, problems) = self.members(tenant, &before, &stored, fresh).await?;
+        note_problems(tenant, &stored, &members, &problems);
         let mut tallies = HashMap::with_capacity(stored.rollouts.len());
         for staged in &stored.rollouts {
             let id = staged.rollout.id;
@@ -138,14 +144,8 @@ impl PluginManager {
                     Seated::Unusable(unusable(revision, FaultKind::Quarantined, reason))
                 }
                 None => {
-                    let reason = failures.remove(&id).unwrap_or_default();
-                    tracing::error!(
-                        plugin.name = revision.plugin,
-                        tenant.name = %tenant.name,
-                        plugin.digest = revision.digest,
-                        reason,
-                        "an active plugin can not be loaded; its hooks fail until it is replaced"
-                    );
+                    let reason = problems.get(&id).map(|problem| problem.reason.clone());
+                    let reason = reason.unwrap_or_default();
                     Seated::Unusable(unusable(revision, FaultKind::Unusable, reason))
                 }
                 Some(active) => {
@@ -167,14 +167,9 @@ impl PluginManager {
             };
             seats.push((id, seat));
         }
-        for (revision, reason) in failures {
-            tracing::warn!(
-                revision,
-                tenant.name = %tenant.name,
-                reason,
-                "a revision that is compared, or could be gone back to, can not be loaded"
-            );
-        }
+        // Another try that changed nothing is nothing to tell.
+        let news = self.host.generation(&tenant.name) != Some(stored.generation)
+            || members.keys().any(|id| !before.members.contains_key(id));
         let order: Vec<Seated> = seats.iter().map(|(_, seat)| seat.clone()).collect();
         self.host.publish_seats(&tenant.name, stored.generation, &order);
         tenant.current.store(Arc::new(Current {
@@ -182,13 +177,16 @@ impl PluginManager {
             members,
             tallies,
         }));
+        tenant.unloaded().replace(problems, Instant::now());
         // What was counted of a comparison that ended goes to the store with the last report, which finds it ended.
-        tracing::info!(
-            tenant.name = %tenant.name,
-            generation = stored.generation,
-            plugins = order.len(),
-            "plugin generation published"
-        );
+        if news {
+            tracing::info!(
+                tenant.name = %tenant.name,
+                generation = stored.generation,
+                plugins = order.len(),
+                "plugin generation published"
+            );
+        }
         Ok(stored.generation)
     }
 
@@ -199,7 +197,7 @@ impl PluginManager {
         before: &Current,
         stored: &ActiveRevisions,
         fresh: Option<(i64, LoadedPlugin)>,
-    ) -> Result<(HashMap<i64, Member>, HashMap<i64, String>), RevisionStoreError> {
+    ) -> Result<(HashMap<i64, Member>, HashMap<i64, Problem>), RevisionStoreError> {
         let loader = Loader {
             tenant: Arc::clone(&tenant.name),
             engine: self.engine.clone(),
@@ -235,18 +233,65 @@ impl PluginManager {
             let (loader, revision) = (loader.clone(), revision.clone());
             loading.spawn(async move { (revision.id, loader.load(&revision).await) });
         }
-        let mut failures = HashMap::new();
+        let mut problems = HashMap::new();
         while let Some(joined) = loading.join_next().await {
             match joined.map_err(|error| RevisionStoreError::Failed(Box::new(error)))? {
                 (id, Ok(plugin)) => {
                     members.insert(id, loader.member(id, plugin));
                 }
-                (id, Err(reason)) => {
-                    failures.insert(id, reason);
+                (id, Err(problem)) => {
+                    problems.insert(id, problem);
                 }
             }
         }
-        Ok((members, failures))
+        Ok((members, problems))
+    }
+}
+
+impl Tenant {
+    fn unloaded(&self) -> MutexGuard<'_, Unloaded> {
+        // Nothing panics while it is held, and if it did it would still be whole.
+        self.unloaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells what can not be loaded, when that or its reason is new, and what can be at last.
+fn note_problems(
+    tenant: &Tenant,
+    stored: &ActiveRevisions,
+    members: &HashMap<i64, Member>,
+    problems: &HashMap<i64, Problem>,
+) {
+    let before = tenant.unloaded();
+    for revision in &stored.revisions {
+        match problems.get(&revision.id) {
+            Some(problem) if !before.is_known(revision.id, problem) => tracing::error!(
+                plugin.name = revision.plugin,
+                tenant.name = %tenant.name,
+                plugin.digest = revision.digest,
+                reason = problem.reason,
+                "an active plugin can not be loaded; its hooks fail until it can, which is tried again and again, or until \
+                 it is replaced"
+            ),
+            None if before.has(revision.id) && members.contains_key(&revision.id) => tracing::info!(
+                plugin.name = revision.plugin,
+                tenant.name = %tenant.name,
+                plugin.digest = revision.digest,
+                "an active plugin that could not be loaded is loaded now"
+            ),
+            _ => {}
+        }
+    }
+    let is_active = |id: i64| stored.revisions.iter().any(|revision| revision.id == id);
+    for (revision, problem) in problems {
+        if !is_active(*revision) && !before.is_known(*revision, problem) {
+            tracing::warn!(
+                revision,
+                tenant.name = %tenant.name,
+                reason = problem.reason,
+                "a revision that is compared, or could be gone back to, can not be loaded"
+            );
+        }
     }
 }
 
@@ -287,20 +332,18 @@ impl Loader {
         )
     }
 
-    async fn load(&self, revision: &StoredRevision) -> Result<LoadedPlugin, String> {
-        let component = self
-            .store
-            .component(&self.tenant, &revision.digest)
-            .await
-            .map_err(|error| error.to_string())?;
+    async fn load(&self, revision: &StoredRevision) -> Result<LoadedPlugin, Problem> {
+        let component = self.store.component(&self.tenant, &revision.digest).await?;
         let file = tokio::task::spawn_blocking(move || ComponentFile::new(component))
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(Problem::passing)?;
         if file.digest() != revision.digest {
-            return Err("the stored component does not have the digest it was stored under".to_owned());
+            return Err(Problem::lasting(
+                "the stored component does not have the digest it was stored under",
+            ));
         }
         let grants: Grants = serde_json::from_value(revision.grants.clone())
-            .map_err(|error| format!("the stored grants can not be read: {error}"))?;
+            .map_err(|error| Problem::lasting(format!("the stored grants can not be read: {error}")))?;
         let source = PluginSource {
             tenant: Arc::clone(&self.tenant),
             component: file,
@@ -308,8 +351,6 @@ impl Loader {
             grants,
             limits: self.limits.clone(),
         };
-        LoadedPlugin::load(&self.engine, &self.connections, &self.ports, source)
-            .await
-            .map_err(|error| error.to_string())
+        Ok(LoadedPlugin::load(&self.engine, &self.connections, &self.ports, source).await?)
     }
 }

@@ -11,6 +11,7 @@ behaviours![
     a_name_and_a_key_are_trusted_once,
     a_revision_keeps_its_signature,
     only_what_was_in_use_counts_as_past,
+    what_was_gone_back_from_counts_as_past,
 ];
 
 fn publisher(tenant: TenantId, name: &str, key: u8) -> NewPublisher {
@@ -83,6 +84,7 @@ async fn insert(bench: &Bench, version: &str, digest: u64, signature: Option<Val
         settings: json!({}),
         grants: json!({}),
         signature,
+        staging: None,
         revision: None,
         steps: Vec::new(),
         actor: Actor::new("ada"),
@@ -144,5 +146,27 @@ async fn only_what_was_in_use_counts_as_past(bench: Bench) {
     assert!(
         used.iter()
             .any(|used| used.version == "1.2.0" && used.digest == sha256(1))
+    );
+}
+
+async fn what_was_gone_back_from_counts_as_past(bench: Bench) {
+    let store = &bench.store;
+    let signature = |content: &str| Some(json!({ "content": content }));
+    for (version, digest) in [("1.0.0", 1), ("2.0.0", 2)] {
+        let revision = insert(&bench, version, digest, signature(version)).await;
+        activate(&bench, revision, i64::try_from(digest).unwrap()).await;
+    }
+    store
+        .rollback_plugin(bench.tenant, "gate", Actor::new("ada"), at(3))
+        .await
+        .unwrap();
+    let used = store.used_versions(bench.tenant, "gate").await.unwrap();
+    let used: Vec<_> = used.into_iter().map(|used| (used.version, used.signature)).collect();
+    assert_eq!(
+        used,
+        [
+            ("1.0.0".to_owned(), signature("1.0.0")),
+            ("2.0.0".to_owned(), signature("2.0.0"))
+        ]
     );
 }

@@ -19,6 +19,7 @@ pub(super) fn show(changes: &Value, output: &mut Output<'_>) -> miette::Result<(
         ("capabilities", "capabilities"),
         ("effects", "effects"),
         ("connections", "connections"),
+        ("limits", "limits"),
         ("events", "events"),
         ("schedules", "schedules"),
         ("settings_schema", "settings that it knows"),
