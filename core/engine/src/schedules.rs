@@ -170,12 +170,15 @@ impl ScheduleRunner {
             store.schedule_done(&job, after, decisions, now).await?;
             return Ok(());
         };
-        let tried = work.attempts.saturating_add(1);
-        let exhausted = tried >= settings.attempts.max(1) && !was_not_asked(&undecided.fault);
-        let after = match (exhausted, again) {
-            (false, _) => AfterFailure::Retry(later(now, backoff(settings, tried))),
-            (true, Some(next)) => AfterFailure::Next(next),
-            (true, None) => AfterFailure::Park,
+        let asked = !was_not_asked(&undecided.fault);
+        let tried = work.attempts.saturating_add(u32::from(asked));
+        let again_at = later(now, backoff(settings, tried.max(1)));
+        let exhausted = asked && tried >= settings.attempts.max(1);
+        let after = match (asked, exhausted, again) {
+            (false, ..) => AfterFailure::Wait(again_at),
+            (true, false, _) => AfterFailure::Retry(again_at),
+            (true, true, Some(next)) => AfterFailure::Next(next),
+            (true, true, None) => AfterFailure::Park,
         };
         if exhausted {
             tracing::error!(

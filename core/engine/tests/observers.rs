@@ -95,10 +95,11 @@ impl Watch {
     }
 }
 
-/// Work that notes its runs, and fails so many times.
+/// Work that notes its runs, cannot be asked so many times, and then fails so many times.
 #[derive(Default)]
 struct Clock {
     runs: Mutex<Vec<ScheduledRun>>,
+    not_asked: Mutex<u32>,
     fails: Mutex<u32>,
     effects: Mutex<Vec<Effect>>,
 }
@@ -109,6 +110,11 @@ struct Ticking(Arc<Clock>);
 impl Scheduled for Ticking {
     async fn run(&self, ask: &Ask<ScheduledHook>) -> Result<(), PluginFault> {
         self.0.runs.lock().unwrap().push((*ask.request).clone());
+        let mut not_asked = self.0.not_asked.lock().unwrap();
+        if *not_asked > 0 {
+            *not_asked -= 1;
+            return Err(PluginFault::new("clock", FaultKind::Quarantined, "it keeps failing"));
+        }
         let mut fails = self.0.fails.lock().unwrap();
         if *fails > 0 {
             *fails -= 1;
@@ -540,6 +546,35 @@ async fn work_that_effects_asked_for_is_done_once_at_its_time() {
     );
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_can_not_be_asked_uses_up_no_tries_of_its_work() {
+    let (clock, watch) = (Arc::new(Clock::default()), Arc::new(Watch::default()));
+    let kinds = vec!["enrollment.enrolled".to_owned()];
+    let hooks = allowing()
+        .observer("clock", Watcher(Arc::clone(&watch)), kinds)
+        .scheduled("clock", Ticking(Arc::clone(&clock)), Vec::new());
+    let world = world(hooks).await;
+    // More often than it may fail; then it fails as often as it may, but for the last time.
+    *clock.not_asked.lock().unwrap() = 4;
+    *clock.fails.lock().unwrap() = 2;
+    *watch.effects.lock().unwrap() = vec![own(EffectAction::ScheduleCall {
+        name: "once".to_owned(),
+        at_ms: u64::try_from(world.now.as_millisecond()).unwrap(),
+        payload: String::new(),
+    })];
+    let node = Node::start(&world);
+    world.enrolled("A1").await;
+    let tenant = world.store.default_tenant();
+    until("the work is done", async || {
+        clock.runs.lock().unwrap().len() == 7 && world.store.schedules(tenant).await.unwrap().is_empty()
+    })
+    .await;
+    node.stop().await;
+    let runs = clock.runs.lock().unwrap();
+    let attempts: Vec<_> = runs.iter().map(|run| run.attempt).collect();
+    assert_eq!(attempts, [0, 0, 0, 0, 0, 1, 2]);
 }
 
 #[tokio::test]

@@ -269,6 +269,40 @@ async fn an_approval_is_put_to_the_policies_again() {
 }
 
 #[tokio::test]
+async fn an_approval_for_one_device_is_judged_for_that_device() {
+    let (world, policy) = guarded().await;
+    let (one, other) = (world.enrolled("C02DEMO1").await, world.enrolled("C02B").await);
+    let rules = |asked: &CommandRequest| {
+        let serial = asked.device.as_ref().and_then(|device| device.serial_number.as_deref());
+        Ok(match (serial, &asked.approved_by) {
+            (Some("C02DEMO1"), None) => CommandVerdict::Hold(because("a-demo")),
+            (Some("C02DEMO1"), Some(_)) => CommandVerdict::Allow,
+            _ => CommandVerdict::Deny(because("no-demo")),
+        })
+    };
+    policy.rule(rules);
+    let uuid = enqueue(&world, erase(), &[&one]).await.unwrap().command_uuid;
+    policy.asked();
+    let request = world.request().await;
+    let grace = administrator("grace", 2);
+    let approve = |uuid| world.engine.approve_command(&request, uuid, &grace, world.now);
+    assert_eq!(approve(uuid).await.unwrap(), 1);
+    let asked = policy.asked();
+    let told = asked[0].device.as_ref().unwrap();
+    assert_eq!((told.serial_number.as_deref(), asked[0].targets), (Some("C02DEMO1"), 1));
+    let (sent, _) = world.poll(&one, one.idle()).await.unwrap();
+    assert_eq!(sent, uuid.to_string().to_uppercase());
+    // For several it is told of none, as when it was handed in.
+    policy.rule(|_| Ok(CommandVerdict::Hold(because("two-eyes"))));
+    let uuid = enqueue(&world, erase(), &[&one, &other]).await.unwrap().command_uuid;
+    policy.rule(|_| Ok(CommandVerdict::Allow));
+    policy.asked();
+    assert_eq!(approve(uuid).await.unwrap(), 2);
+    let asked = policy.asked();
+    assert!(asked[0].device.is_none() && asked[0].targets == 2);
+}
+
+#[tokio::test]
 async fn a_held_command_is_rejected() {
     let (world, policy) = guarded().await;
     let device = world.enrolled("C02A").await;

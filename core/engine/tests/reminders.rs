@@ -60,7 +60,7 @@ async fn the_end_of_a_push_certificate_is_an_event_60_30_14_7_days_and_a_day_bef
     }
     let told = async {
         while reminded.lock().unwrap().len() < 5 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();

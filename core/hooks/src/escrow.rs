@@ -97,6 +97,7 @@ impl Hook for EscrowHook {
         request.device.label()
     }
 
+    /// Without the secret, which only a plugin that reads it would miss: the host then keeps no question at all.
     fn input(request: &Arc<EscrowRequest>) -> Option<HookInput> {
         Some(HookInput::EscrowPolicy(if request.secret.is_none() {
             Arc::clone(request)

@@ -64,7 +64,8 @@ pub struct DecisionRecord {
     pub duration: Duration,
     /// What is to be done because of the call; empty if it failed.
     pub effects: Vec<Effect>,
-    /// The question, to be asked again; absent where it is never recorded: sign-ins have passwords.
+    /// The question, to be asked again; absent where it is never recorded: sign-ins have passwords, and what was made of an
+    /// escrowed secret can not be told without the secret.
     pub input: Option<HookInput>,
     /// The calls of the host, with their answers; empty unless the scope asked for recording.
     pub journal: Vec<JournalEntry>,

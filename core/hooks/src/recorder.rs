@@ -55,6 +55,8 @@ pub struct Recorded {
     /// The digest of the revision that answered, where it is not the implementor's own: a candidate that has a share of
     /// the calls.
     pub revision: Option<String>,
+    /// Whether the implementor read what is never recorded: the same question would not be the same without it.
+    pub read_unrecorded: bool,
 }
 
 /// Collects what a call leaves. Clones share it.

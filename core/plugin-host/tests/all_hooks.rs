@@ -242,6 +242,17 @@ async fn a_directory_s_sign_in_is_never_recorded() {
     assert!(matches!(asked.record.input, Some(HookInput::Directory(_))));
 }
 
+#[tokio::test]
+async fn a_call_that_read_an_escrowed_secret_is_not_kept_to_be_asked_again() {
+    for (mode, kept) in [("answer", true), ("read", false)] {
+        let outcome = hooks(mode)
+            .await
+            .decide_escrow(&scope(), escrow(EscrowOperation::Release))
+            .await;
+        assert_eq!(outcome.decisions[0].input.is_some(), kept, "{mode}");
+    }
+}
+
 fn fleet(devices: u32) -> Ports {
     let inventory = MemoryInventory::default();
     for number in 0..devices {

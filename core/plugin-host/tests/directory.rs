@@ -191,6 +191,48 @@ async fn nothing_outside_the_base_is_found() {
     );
 }
 
+/// A directory where anna is in 150 groups, and that gives anna 100 entries at once; with the plugin, which asks as anna.
+async fn many_groups(limits: &str) -> (Slapd, LoadedPlugin) {
+    let mut ldif = ENTRIES.to_owned();
+    for number in 0..148 {
+        ldif.push_str(&format!(
+            "\ndn: cn=team{number},ou=groups,dc=example,dc=org\nobjectClass: groupOfNames\ncn: team{number}\n\
+             member: uid=anna,ou=people,dc=example,dc=org\n"
+        ));
+    }
+    let options = SlapdOptions {
+        suffix: "dc=example,dc=org".to_owned(),
+        ldif,
+        tls: false,
+    };
+    let slapd = Slapd::start_with_limits(options, limits).await.unwrap();
+    // No limit holds for the administrator.
+    let connection = LdapConnection {
+        bind_dn: Some("uid=anna,ou=people,dc=example,dc=org".to_owned()),
+        bind_password: Some("correct horse".to_owned().into()),
+        ..slapd.connection(Transport::Plaintext)
+    };
+    let plugin = directory(connection).await;
+    (slapd, plugin)
+}
+
+#[tokio::test]
+async fn more_groups_than_the_directory_gives_at_once_are_all_found() {
+    let (_slapd, plugin) = many_groups("size.soft=100 size.prtotal=unlimited").await;
+    let DirectoryVerdict::Person(anna) = find(&plugin, "anna").await.unwrap() else {
+        panic!("anna is not known");
+    };
+    assert_eq!(anna.groups.len(), 150);
+}
+
+#[tokio::test]
+async fn a_part_of_the_groups_does_not_pass_for_all() {
+    let (_slapd, plugin) = many_groups("size.soft=100 size.prtotal=120").await;
+    let fault = find(&plugin, "anna").await.unwrap_err();
+    assert_eq!(fault.kind, russet_hooks::FaultKind::CouldNotDecide, "{fault}");
+    assert!(fault.detail.contains("result 4"), "{fault}");
+}
+
 #[tokio::test]
 async fn a_connection_that_broke_is_made_again() {
     let mut slapd = slapd(false).await;

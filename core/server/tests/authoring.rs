@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use russet_plugin_build::artifact;
+use russet_plugin_test::replay::Recorded;
+use russet_plugin_test::{Plugin, plain};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -399,5 +401,32 @@ fn the_same_revision_decides_the_same_and_another_shows_what_it_changes() {
     assert!(
         told.contains("holds no decision that this plugin could be asked again"),
         "{told}"
+    );
+}
+
+#[tokio::test]
+async fn the_decisions_of_another_tenant_are_the_same_too() {
+    let settings = json!({"mode": "read"});
+    let plugin = Plugin::from_file(artifact("hostile-hooks")).unwrap();
+    let running = plugin.settings(settings.clone()).tenant("acme").start().await.unwrap();
+    let called = running.gate(plain::enrollment()).await.unwrap();
+    let mut line: Value = serde_json::from_str(&Recorded::line(&called.record).unwrap()).unwrap();
+    line["tenant"] = json!("acme");
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(artifact("hostile-hooks"), folder.path().join("hooks.wasm")).unwrap();
+    std::fs::write(folder.path().join("settings.json"), settings.to_string()).unwrap();
+    std::fs::write(folder.path().join("decisions.jsonl"), format!("{line}\n")).unwrap();
+    let replay = [
+        "plugin",
+        "replay",
+        "hooks.wasm",
+        "decisions.jsonl",
+        "--settings",
+        "settings.json",
+    ];
+    assert_eq!(
+        ok(&russet(folder.path(), &replay)),
+        "1 of 1 decisions are the same, byte for byte\n"
     );
 }

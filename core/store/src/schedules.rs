@@ -103,6 +103,8 @@ pub enum AfterRun {
 /// What is to become of work that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterFailure {
+    /// The plugin was not asked, so it does not count as a try: again at this time.
+    Wait(Timestamp),
     /// It is tried again at this time.
     Retry(Timestamp),
     /// It is given up until this time, when it comes anyway.
@@ -299,12 +301,13 @@ impl Store {
                 let work = &job.work;
                 let tried = i64::from(work.attempts) + 1;
                 let (due, attempts, parked) = match after {
+                    AfterFailure::Wait(_) => (work.due_at, i64::from(work.attempts), None),
                     AfterFailure::Retry(_) => (work.due_at, tried, None),
                     AfterFailure::Next(next) => (*next, 0, None),
                     AfterFailure::Park => (work.due_at, tried, Some(ms(*now))),
                 };
                 let next_try = match after {
-                    AfterFailure::Retry(at) | AfterFailure::Next(at) => *at,
+                    AfterFailure::Wait(at) | AfterFailure::Retry(at) | AfterFailure::Next(at) => *at,
                     AfterFailure::Park => *now,
                 };
                 db.exec(

@@ -16,6 +16,8 @@ use crate::{Called, Error, Question, Running};
 /// A recorded decision.
 #[derive(Clone, Debug)]
 pub struct Recorded {
+    /// The tenant whose plugin answered; absent where the line does not say.
+    pub tenant: Option<Arc<str>>,
     /// The hook.
     pub hook: HookKind,
     /// The plugin that answered.
@@ -28,7 +30,7 @@ pub struct Recorded {
     pub verdict: String,
     /// The verdict as canonical JSON; absent if it is not kept any more.
     pub verdict_json: Option<String>,
-    /// The question; absent if it is not kept any more, or never was.
+    /// The question; absent if it is not kept any more, or never was, because of a secret in it.
     pub input: Option<HookInput>,
     /// What the plugin asked the host, with the answers.
     pub journal: Arc<[JournalEntry]>,
@@ -69,6 +71,8 @@ pub enum RecordingError {
 /// A line as it is written. Parts that are JSON may stand as that, or as text.
 #[derive(Deserialize)]
 struct Line {
+    #[serde(default)]
+    tenant: Option<String>,
     hook: HookKind,
     #[serde(default)]
     plugin: Option<String>,
@@ -117,6 +121,7 @@ impl Recorded {
             }
         };
         Ok(Self {
+            tenant: line.tenant.map(Arc::from),
             hook: line.hook,
             plugin: line.plugin,
             revision: line.revision,
@@ -129,7 +134,7 @@ impl Recorded {
     }
 
     /// Writes the line of a call that was made here, as a server writes it; nothing for a sign-in, whose password is kept
-    /// nowhere.
+    /// nowhere, and for a call that read an escrowed secret.
     pub fn line(record: &DecisionRecord) -> Option<String> {
         let input = record.input.as_ref()?.to_json().ok()?;
         let line = json!({
@@ -175,7 +180,8 @@ impl Recorded {
 }
 
 impl Running {
-    /// Asks a recorded decision again. With `strict`, a question to the host that was not asked then is a fault.
+    /// Asks a recorded decision again, for the tenant that it was made for; without one, for that of
+    /// [`Plugin::tenant`](crate::Plugin::tenant). With `strict`, a question to the host that was not asked then is a fault.
     ///
     /// # Errors
     ///
@@ -188,7 +194,8 @@ impl Running {
             entries: Arc::clone(&recorded.journal),
             strict,
         };
-        let called = self.ask_with(Question::from(input.clone()), answers).await?;
+        let tenant = recorded.tenant.as_ref().unwrap_or_else(|| self.tenant());
+        let called = self.ask_for(tenant, Question::from(input.clone()), answers).await?;
         Ok(if called.record.verdict_json == *before {
             Replayed::Same
         } else {

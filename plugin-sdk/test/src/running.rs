@@ -75,7 +75,7 @@ macro_rules! hooks {
         ///
         /// If the plugin does not implement the hook. What goes wrong inside the call is in [`Called::verdict`].
         pub async fn $name(&self, request: $request) -> Result<Called<<$hook as Hook>::Verdict>, Error> {
-            self.call(self.loaded.$implementor(), request, Answers::Live).await
+            self.call(self.tenant(), self.loaded.$implementor(), request, Answers::Live).await
         })*
     };
 }
@@ -149,7 +149,8 @@ impl Running {
         if request.secret.is_none() {
             request.secret.clone_from(&self.script.escrow_secret);
         }
-        self.call(self.loaded.escrow_policy(), request, Answers::Live).await
+        self.call(self.tenant(), self.loaded.escrow_policy(), request, Answers::Live)
+            .await
     }
 
     /// Asks whatever hook. The verdict is JSON.
@@ -167,6 +168,21 @@ impl Running {
     ///
     /// If the plugin does not implement the hook. What goes wrong inside the call is in [`Called::verdict`].
     pub async fn ask_with(&self, question: Question, answers: Answers) -> Result<Called<Value>, Error> {
+        self.ask_for(self.tenant(), question, answers).await
+    }
+
+    /// The tenant that the plugin was loaded for.
+    pub(crate) fn tenant(&self) -> &Arc<str> {
+        &self.space.tenant
+    }
+
+    /// The same for another tenant: the plugin is told of that one. Its stores are those that were scripted, all the same.
+    pub(crate) async fn ask_for(
+        &self,
+        tenant: &Arc<str>,
+        question: Question,
+        answers: Answers,
+    ) -> Result<Called<Value>, Error> {
         fn untyped<V>(called: Called<V>) -> Called<Value> {
             Called {
                 verdict: called.verdict.map(|_| called.shown.clone()),
@@ -177,24 +193,25 @@ impl Running {
         }
         let loaded = &self.loaded;
         Ok(match question {
-            Question::Gate(request) => untyped(self.call(loaded.gate(), request, answers).await?),
-            Question::Directory(request) => untyped(self.call(loaded.directory(), request, answers).await?),
+            Question::Gate(request) => untyped(self.call(tenant, loaded.gate(), request, answers).await?),
+            Question::Directory(request) => untyped(self.call(tenant, loaded.directory(), request, answers).await?),
             Question::Escrow(mut request) => {
                 if request.secret.is_none() {
                     request.secret.clone_from(&self.script.escrow_secret);
                 }
-                untyped(self.call(loaded.escrow_policy(), request, answers).await?)
+                untyped(self.call(tenant, loaded.escrow_policy(), request, answers).await?)
             }
-            Question::Template(request) => untyped(self.call(loaded.template(), request, answers).await?),
-            Question::Command(request) => untyped(self.call(loaded.command_policy(), request, answers).await?),
-            Question::Plan(request) => untyped(self.call(loaded.planner(), request, answers).await?),
-            Question::Event(event) => untyped(self.call(loaded.observer(), event, answers).await?),
-            Question::Run(run) => untyped(self.call(loaded.scheduled(), run, answers).await?),
+            Question::Template(request) => untyped(self.call(tenant, loaded.template(), request, answers).await?),
+            Question::Command(request) => untyped(self.call(tenant, loaded.command_policy(), request, answers).await?),
+            Question::Plan(request) => untyped(self.call(tenant, loaded.planner(), request, answers).await?),
+            Question::Event(event) => untyped(self.call(tenant, loaded.observer(), event, answers).await?),
+            Question::Run(run) => untyped(self.call(tenant, loaded.scheduled(), run, answers).await?),
         })
     }
 
     async fn call<H: Shown>(
         &self,
+        tenant: &Arc<str>,
         implementor: Option<&Implementor<H>>,
         request: H::Request,
         answers: Answers,
@@ -204,7 +221,7 @@ impl Running {
             implemented: self.loaded.hooks().iter().copied().collect(),
         })?;
         let wall = Duration::from_millis(self.loaded.limits().wall_ms);
-        let scope = Scope::new(Arc::clone(&self.space.tenant), "test", wall)
+        let scope = Scope::new(Arc::clone(tenant), "test", wall)
             .at_depth(self.depth)
             .recording(true);
         let ask = Ask::new(scope, Arc::new(request)).beside(answers);

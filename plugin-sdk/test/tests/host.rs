@@ -263,6 +263,29 @@ async fn a_replayed_call_gets_the_answers_of_then() {
 }
 
 #[tokio::test]
+async fn a_recorded_decision_is_asked_again_for_its_tenant() {
+    let hooks = Plugin::from_file(artifact("hostile-hooks"))
+        .unwrap()
+        .settings(json!({"mode": "read"}));
+    let then = hooks.clone().tenant("acme").start().await.unwrap();
+    let called = then.gate(device("C02XK1")).await.unwrap();
+    let mut line: Value = serde_json::from_str(&Recorded::line(&called.record).unwrap()).unwrap();
+    line["tenant"] = json!("acme");
+    let recorded = Recorded::parse(&line.to_string()).unwrap();
+    let now = hooks.start().await.unwrap();
+    let again = now.replay(&recorded, true).await.unwrap();
+    assert!(matches!(again, Replayed::Same), "{again:?}");
+    // Where the line does not say, the plugin's own tenant is meant.
+    line["tenant"] = Value::Null;
+    let recorded = Recorded::parse(&line.to_string()).unwrap();
+    assert!(matches!(
+        now.replay(&recorded, true).await.unwrap(),
+        Replayed::Differs(_)
+    ));
+    assert!(matches!(then.replay(&recorded, true).await.unwrap(), Replayed::Same));
+}
+
+#[tokio::test]
 async fn lines_that_are_no_decisions_are_named() {
     let lines = "\n{\"hook\": \"gate\"}\n";
     let error = Recorded::read(lines.as_bytes()).next().unwrap().unwrap_err();

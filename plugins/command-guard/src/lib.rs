@@ -25,11 +25,10 @@ impl CommandPolicy for Guard {
             if !fits(rule, request) {
                 continue;
             }
-            if let Some(rate) = rule.more_often_than {
-                // Only what is handed in is counted: one command goes out to many devices, and again after NotNow.
-                if request.stage() != Stage::Enqueue || !history::exceeded(place, rate)? {
-                    continue;
-                }
+            if let Some(rate) = rule.more_often_than
+                && (!is_handed_in(request) || !history::exceeded(place, rate)?)
+            {
+                continue;
             }
             return Ok(match rule.action {
                 Action::Allow => Verdict::Allow,
@@ -48,6 +47,12 @@ impl CommandPolicy for Guard {
         }
         Ok(Verdict::Allow)
     }
+}
+
+/// Whether the command is one more. What goes out is not: one command goes out to many devices, and again after NotNow.
+/// Nor is what somebody approved: it was counted when it was handed in, and a second administrator answers for it.
+fn is_handed_in(request: &CommandRequest<'_>) -> bool {
+    request.stage() == Stage::Enqueue && request.approved_by().is_none()
 }
 
 fn fits(rule: &Rule, request: &CommandRequest<'_>) -> bool {

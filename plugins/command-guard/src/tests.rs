@@ -56,6 +56,11 @@ fn a_mass_erase_is_stopped_until_its_time_is_over() {
         "allow",
         "what goes out was counted when it was handed in"
     );
+    let approved = CommandRequest::builder("DeviceLock")
+        .destructive(true)
+        .approved_by("berta")
+        .build();
+    assert_eq!(decide(&settings, &approved), "allow", "and so was what is approved");
     let kept = host.kv("history/0").unwrap();
     drop(host);
     let _later = Host::new().now_ms(601_001).kv("history/0", kept).install();

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use russet_hooks::{CommandStage, Requester};
 use russet_protocol::{Limits, codec};
-use russet_store::{Approval, CommandCounts, CommandOrigin, CommandRecord, EntryState};
+use russet_store::{
+    Approval, CommandCounts, CommandOrigin, CommandRecord, EnrollmentId, EntryState, StoreError, TenantId,
+};
 use uuid::Uuid;
 
 use super::{PolicyAsk, PolicyVerdict};
@@ -41,6 +43,11 @@ impl Engine {
         let dictionary = codec::decode(&payload, &Limits::default())
             .map_err(|_| EngineError::Conflict("the stored command does not read; reject it".to_owned()))?;
         let waiting = counts.get(&EntryState::Held).copied().unwrap_or(0);
+        let one = self.only_target(tenant, uuid, &counts).await?;
+        let device = match one {
+            Some(id) => self.device_and_person(request, id).await?,
+            None => None,
+        };
         let ask = PolicyAsk {
             stage: CommandStage::Enqueue,
             uuid,
@@ -49,10 +56,10 @@ impl Engine {
             requester: requester(command.origin, command.created_by.clone()),
             approved_by: Some(by.name.clone()),
             targets: u32::try_from(waiting).unwrap_or(u32::MAX),
-            device: None,
+            device,
         };
         let (verdict, decisions) = self.ask_policies(request, ask).await;
-        let decisions = self.decided(request, decisions, None).await?;
+        let decisions = self.decided(request, decisions, one).await?;
         let error = match verdict {
             PolicyVerdict::Unchanged => {
                 let released = store.approve(tenant, uuid, &by.name, None, decisions, now).await;
@@ -99,6 +106,21 @@ impl Engine {
         rejected.map_err(too_late)
     }
 
+    /// The enrollment that a command is for, if it is for one: the policies were told of it when the command was handed in,
+    /// and have to be told again, or rules about devices would judge the approval otherwise.
+    async fn only_target(
+        &self,
+        tenant: TenantId,
+        uuid: Uuid,
+        counts: &CommandCounts,
+    ) -> Result<Option<EnrollmentId>, StoreError> {
+        if counts.values().sum::<u64>() != 1 {
+            return Ok(None);
+        }
+        let entries = self.inner.store.command_entries(tenant, uuid, None, 1).await?;
+        Ok(entries.items.first().map(|entry| entry.enrollment))
+    }
+
     async fn held(&self, tenant: &TenantRef, uuid: Uuid) -> Result<(CommandRecord, CommandCounts), EngineError> {
         let found = self.inner.store.command(tenant.id, uuid).await?;
         let (command, counts) = found.ok_or(EngineError::NotFound("command"))?;
@@ -114,9 +136,9 @@ impl Engine {
 }
 
 /// Of two decisions at once, one comes too late.
-fn too_late(error: russet_store::StoreError) -> EngineError {
+fn too_late(error: StoreError) -> EngineError {
     match error {
-        russet_store::StoreError::NotFound(_) => {
+        StoreError::NotFound(_) => {
             EngineError::Conflict("somebody else decided about the command in the meantime".to_owned())
         }
         other => other.into(),

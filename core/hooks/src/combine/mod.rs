@@ -60,7 +60,7 @@ impl<H: Hook> Implementor<H> {
             failure_rule: None,
             duration,
             effects: recorded.effects,
-            input: H::input(&request),
+            input: (!recorded.read_unrecorded).then(|| H::input(&request)).flatten(),
             journal: recorded.journal,
             verdict_json,
             usage: recorded.usage,

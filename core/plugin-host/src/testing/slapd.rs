@@ -17,6 +17,8 @@ use crate::LdapConnection;
 const START: Duration = Duration::from_secs(20);
 /// The password of the administrator of the test directory.
 const ADMIN_PASSWORD: &str = "directory-admin-password";
+/// How many entries others than the administrator get at once, and altogether.
+const LIMITS: &str = "size.soft=500 size.hard=500 size.prtotal=unlimited";
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -79,6 +81,15 @@ impl Slapd {
     ///
     /// See [`SlapdError`].
     pub async fn start(options: SlapdOptions) -> Result<Self, SlapdError> {
+        Self::start_with_limits(options, LIMITS).await
+    }
+
+    /// The same with other limits on how many entries others than the administrator get, as slapd.conf(5) spells them.
+    ///
+    /// # Errors
+    ///
+    /// See [`SlapdError`].
+    pub async fn start_with_limits(options: SlapdOptions, limits: &str) -> Result<Self, SlapdError> {
         let program = find("slapd").ok_or(SlapdError::Missing("slapd"))?;
         let slapadd = find("slapadd").ok_or(SlapdError::Missing("slapadd"))?;
         let directory = tempfile::Builder::new().prefix("slapd-").tempdir()?;
@@ -86,7 +97,7 @@ impl Slapd {
         let ca_pem = options.tls.then(|| write_certificates(directory.path())).transpose()?;
         std::fs::write(
             directory.path().join("slapd.conf"),
-            configuration(directory.path(), &options)?,
+            configuration(directory.path(), &options, limits)?,
         )?;
         add_entries(&slapadd, directory.path(), &options.ldif)?;
         let mut slapd = Self {
@@ -239,7 +250,7 @@ fn free_port() -> Result<u16, std::io::Error> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn configuration(directory: &Path, options: &SlapdOptions) -> Result<String, SlapdError> {
+fn configuration(directory: &Path, options: &SlapdOptions, limits: &str) -> Result<String, SlapdError> {
     let directory = directory.display();
     let schemas = [
         "/etc/ldap/schema",
@@ -275,7 +286,7 @@ fn configuration(directory: &Path, options: &SlapdOptions) -> Result<String, Sla
          rootpw {ADMIN_PASSWORD}\n\
          directory {directory}/db\n\
          maxsize 16777216\n\
-         sizelimit size.soft=500 size.hard=500 size.prtotal=unlimited\n\
+         sizelimit {limits}\n\
          access to attrs=userPassword by anonymous auth by * none\n\
          access to * by users read by anonymous auth\n"
     ));

@@ -204,6 +204,12 @@ async fn failed_work_is_tried_again(bench: Bench) {
     assert_eq!((job.work.attempts, job.work.due_at), (1, at(10)));
     assert_eq!(job.work.error.as_deref(), Some("trap: boom"));
     store
+        .schedule_failed(&job, AfterFailure::Wait(at(31)), "quarantined", vec![], at(30))
+        .await
+        .unwrap();
+    let job = store.schedules_claim(10, at(60), at(31)).await.unwrap().remove(0);
+    assert_eq!(job.work.attempts, 1, "what was not asked was not tried");
+    store
         .schedule_failed(&job, AfterFailure::Park, "trap: boom", vec![], at(31))
         .await
         .unwrap();

@@ -93,7 +93,12 @@ impl LdapClient {
         }
     }
 
-    async fn search_at_once(&self, search: &CheckedSearch, deadline: Instant) -> Result<Vec<LdapEntry>, CallError> {
+    /// In one answer, on the shared connection; none if the directory gives fewer at once than were asked for.
+    async fn search_at_once(
+        &self,
+        search: &CheckedSearch,
+        deadline: Instant,
+    ) -> Result<Option<Vec<LdapEntry>>, CallError> {
         let mut last = String::new();
         // A connection that was open may turn out to be dead: a second try, with a new one, tells.
         for _ in 0..2 {
@@ -265,11 +270,12 @@ impl LdapPort for LdapClient {
     async fn search(&self, search: LdapSearch, deadline: Instant) -> Result<Vec<LdapEntry>, CallError> {
         let search = self.checked_search(search)?;
         let deadline = self.deadline(deadline);
-        if search.limit > PAGE {
-            self.search_pages(&search, deadline).await
-        } else {
-            self.search_at_once(&search, deadline).await
+        if search.limit <= PAGE
+            && let Some(entries) = self.search_at_once(&search, deadline).await?
+        {
+            return Ok(entries);
         }
+        self.search_pages(&search, deadline).await
     }
 
     async fn bind(&self, dn: &str, password: &str, deadline: Instant) -> Result<bool, CallError> {
@@ -320,15 +326,21 @@ fn set_limits(ldap: &mut Ldap, sizelimit: u32, deadline: Instant) {
     ldap.with_timeout(left.max(Duration::from_millis(1)));
 }
 
-/// One search whose entries come in one answer.
-async fn run_search(ldap: &mut Ldap, search: &CheckedSearch, deadline: Instant) -> Result<Vec<LdapEntry>, Failed> {
+/// One search whose entries come in one answer; none if the directory cut them below the limit.
+async fn run_search(
+    ldap: &mut Ldap,
+    search: &CheckedSearch,
+    deadline: Instant,
+) -> Result<Option<Vec<LdapEntry>>, Failed> {
     set_limits(ldap, search.limit, deadline);
     let mut collected = Collected::default();
-    collect(ldap, search, &mut collected).await?;
-    Ok(collected.entries)
+    let answer = collect(ldap, search, &mut collected).await?;
+    let cut = answer.is_some_and(|answer| answer.rc == SIZE_LIMIT_EXCEEDED);
+    Ok((!cut).then_some(collected.entries))
 }
 
-/// One search whose entries come in pages (RFC 2696), until there are enough.
+/// One search whose entries come in pages (RFC 2696), until there are enough. A directory that cuts them too is refused:
+/// nobody could tell a part from the whole.
 async fn run_pages(ldap: &mut Ldap, search: &CheckedSearch, deadline: Instant) -> Result<Vec<LdapEntry>, Failed> {
     let mut collected = Collected::default();
     let mut cookie = Vec::new();
@@ -336,10 +348,17 @@ async fn run_pages(ldap: &mut Ldap, search: &CheckedSearch, deadline: Instant) -
         let before = collected.entries.len();
         // A server may take a size limit for all pages together.
         set_limits(ldap, 0, deadline);
-        ldap.with_controls(page_control(PAGE, &cookie));
+        ldap.with_controls(page_control(PAGE.min(search.limit), &cookie));
         let Some(answer) = collect(ldap, search, &mut collected).await? else {
             return Ok(collected.entries);
         };
+        if answer.rc == SIZE_LIMIT_EXCEEDED {
+            return Err(Failed::Answer(CallError::Refused(format!(
+                "the directory gives {} entries and no more (result {SIZE_LIMIT_EXCEEDED}), in pages too, and there are \
+                 others; raise its size limit for the server's name, or ask for fewer",
+                collected.entries.len()
+            ))));
+        }
         cookie = next_cookie(&answer)
             .map_err(|()| Failed::Connection("a page control that is not well formed".to_owned()))?
             .unwrap_or_default();
@@ -375,7 +394,7 @@ async fn collect(
     }
     let answer = stream.finish().await;
     match answer.rc {
-        // Found nothing, or more than was asked for: both are answers.
+        // Found nothing, or more than the directory gives: what that means is for who asked.
         SUCCESS | SIZE_LIMIT_EXCEEDED | NO_SUCH_OBJECT => Ok(Some(answer)),
         TIME_LIMIT_EXCEEDED | BUSY | UNAVAILABLE => Err(Failed::Answer(CallError::Unavailable(format!(
             "the directory answered with result {}",

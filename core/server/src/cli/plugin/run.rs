@@ -40,12 +40,12 @@ pub(in crate::cli) struct RunArgs {
 #[error("the call failed: {0}")]
 #[diagnostic(
     code("call-failed"),
-    help("what a server does with such a failure depends on the hook: core/docs/plugin-security.md has the table")
+    help("what a server does with such a failure depends on the hook: core/docs/failures.md has the table")
 )]
 struct CallFailed(PluginFault);
 
 #[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("a sign-in is not recorded, because it has a password")]
+#[error("a sign-in, which has a password, and a call that reads an escrowed secret are not recorded")]
 #[diagnostic(help("leave --record out, or ask the directory to `find` the person"))]
 struct NotRecorded;
 
