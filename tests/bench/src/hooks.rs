@@ -1,6 +1,7 @@
 //! Calls of hooks: a plugin in a fresh instance, the same policy in native Rust, and what host calls add.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use russet_hooks::{
     Ask, Denial, EnrollmentGate, FixedHooks, GateHook, GateVerdict, HookSet, HookSource, Ownership, PluginFault,
     SoftwareUpdate,
 };
-use russet_plugin_host::{ActivePlugin, LoadedPlugin, PluginEngine, PluginHost};
+use russet_plugin_host::InstallRequest;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -17,10 +18,11 @@ use crate::plugins::{self, TENANT};
 use crate::report::{Figure, Section};
 use crate::scale::Scale;
 use crate::stats::{Samples, per_second};
-use crate::{Failure, say};
+use crate::{Failure, neighbours, say};
 
 const METHOD: &str = "The engine's way to a verdict: pin a generation, set a deadline, ask every gate (one here) through \
-    its permit and deadline layers, combine, make the decision record. A plugin has a fresh instance for each call. The \
+    its permit and deadline layers, combine, make the decision record. A plugin is installed in the plugin manager, with \
+    its breaker, and has a fresh instance for each call. The \
     kinds take turns in rounds, so that a slow moment of the machine does not hit one alone. A task makes one call after \
     the other.";
 
@@ -76,7 +78,7 @@ impl Kind {
     }
 }
 
-async fn calling(hooks: &dyn HookSource, calls: usize) -> Result<Samples, Failure> {
+pub(crate) async fn calling(hooks: &dyn HookSource, calls: usize) -> Result<Samples, Failure> {
     let mut samples = Samples::with_capacity(calls);
     for _ in 0..calls {
         let request = plugins::request();
@@ -91,9 +93,9 @@ async fn calling(hooks: &dyn HookSource, calls: usize) -> Result<Samples, Failur
 pub(crate) async fn section(scale: Scale) -> Result<Section, Failure> {
     let cache = tempfile::tempdir()?;
     let engine = plugins::engine(cache.path())?;
-    let gate = hosted(&engine, "enrollment-gate", plugins::gate_settings()).await?;
-    let few = hosted(&engine, "hostile", json!({"mode": "allow"})).await?;
-    let twenty = hosted(&engine, "hostile", json!({"mode": "read-all"})).await?;
+    let gate = hosted(cache.path(), "enrollment-gate", plugins::gate_settings()).await?;
+    let few = hosted(cache.path(), "hostile", json!({"mode": "allow"})).await?;
+    let twenty = hosted(cache.path(), "hostile", json!({"mode": "read-all"})).await?;
     let policy = HookSet::builder().gate("policy", Policy::new()).build();
     let native: Arc<dyn HookSource> = Arc::new(FixedHooks(policy));
 
@@ -131,8 +133,13 @@ pub(crate) async fn section(scale: Scale) -> Result<Section, Failure> {
     }
 
     let mut section = Section::new("Hook calls", METHOD);
-    for kind in &kinds {
-        section.add(kind.figure());
+    for (at, kind) in kinds.iter().enumerate() {
+        let figure = kind.figure();
+        section.add(match at {
+            0 => figure.at_most("a gate's decision, p50", micros(kind.samples.median()), 12.0, "µs"),
+            1 => figure.at_least("a gate's decisions, on two cores", kind.rate(), 100_000.0, "calls/s"),
+            _ => figure,
+        });
     }
     let [plugin, plugin_on_two, native, native_on_two, few, twenty] = &kinds;
     let (slow, fast) = (plugin.samples.median(), native.samples.median());
@@ -159,18 +166,26 @@ pub(crate) async fn section(scale: Scale) -> Result<Section, Failure> {
             .with("plugin", plugin_on_two.rate() / plugin.rate(), "×")
             .with("native", native_on_two.rate() / native.rate(), "×"),
     );
+    section.add(neighbours::figure(&engine, &gate, scale).await?);
     Ok(section)
 }
 
-async fn hosted(
-    engine: &PluginEngine,
-    name: &str,
-    settings: serde_json::Value,
-) -> Result<Arc<dyn HookSource>, Failure> {
-    let plugin: LoadedPlugin = plugins::load(engine, &plugins::component(name)?, Some(settings)).await?;
-    let host = PluginHost::new();
-    host.publish(TENANT, 1, &[ActivePlugin::Loaded(plugin)]);
-    Ok(Arc::new(host))
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+/// A plugin as a server has it: installed in the plugin manager, with its breaker and its share of the calls.
+async fn hosted(cache: &Path, name: &str, settings: serde_json::Value) -> Result<Arc<dyn HookSource>, Failure> {
+    let (host, manager) = plugins::manager(cache)?;
+    let component = plugins::component(name)?;
+    let request = InstallRequest {
+        component: Some(component.to_vec()),
+        settings: Some(settings),
+        grants: Some(plugins::grants(&component)?),
+        ..InstallRequest::default()
+    };
+    manager.install(TENANT, request).await?;
+    Ok(host)
 }
 
 /// What the bundled gate decides with [`plugins::gate_settings`], in Rust.
@@ -257,8 +272,7 @@ mod tests {
     #[tokio::test]
     async fn the_native_policy_decides_like_the_plugin() {
         let cache = tempfile::tempdir().unwrap();
-        let engine = plugins::engine(cache.path()).unwrap();
-        let plugin = hosted(&engine, "enrollment-gate", plugins::gate_settings())
+        let plugin = hosted(cache.path(), "enrollment-gate", plugins::gate_settings())
             .await
             .unwrap();
         let changes: [fn(&mut russet_hooks::EnrollmentRequest); 6] = [

@@ -14,6 +14,7 @@ mod load;
 mod machine;
 mod many;
 mod million;
+mod neighbours;
 mod page;
 mod plugins;
 mod process;

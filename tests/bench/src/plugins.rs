@@ -8,10 +8,11 @@ use std::time::Duration;
 use russet_hooks::{
     Device, EnrollmentMethod, EnrollmentRequest, GateStage, GateVerdict, HookSource, Outcome, Ownership, Scope,
 };
+use russet_plugin_host::package::Trust;
 use russet_plugin_host::ports::Ports;
 use russet_plugin_host::{
-    Connections, EngineConfig, Grants, LdapConnection, LdapConnections, Limits, LoadedPlugin, PluginEngine,
-    PluginSource, inspect,
+    Connections, EngineConfig, Grants, LdapConnection, LdapConnections, Limits, LoadedPlugin, MemoryRevisions,
+    PluginEngine, PluginHost, PluginManager, PluginSource, inspect,
 };
 use serde_json::{Value, json};
 
@@ -31,6 +32,21 @@ pub(crate) fn engine(cache: &Path) -> Result<PluginEngine, Failure> {
         cache_dir: Some(cache.to_owned()),
         ..EngineConfig::default()
     })?)
+}
+
+/// A plugin manager as the server has it, with revisions in memory, and the host that answers for it.
+pub(crate) fn manager(cache: &Path) -> Result<(Arc<PluginHost>, PluginManager), Failure> {
+    let host = Arc::new(PluginHost::new());
+    let manager = PluginManager::new(
+        engine(cache)?,
+        Arc::clone(&host),
+        Arc::new(MemoryRevisions::new([TENANT])),
+        connections()?,
+        Ports::memory(),
+        Limits::default(),
+    )
+    .with_trust(Trust::unsigned());
+    Ok((host, manager))
 }
 
 /// Everything that a component asks for.

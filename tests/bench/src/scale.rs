@@ -27,6 +27,11 @@ impl Scale {
         self.pick(5, 2)
     }
 
+    /// How long hooks are called beside hostile plugins, in each round, in seconds: a turn of all of those takes about one.
+    pub(crate) fn hostile_seconds(self) -> u64 {
+        self.pick(4, 1)
+    }
+
     /// Installs of a revision.
     pub(crate) fn swaps(self) -> usize {
         self.pick(500, 10)

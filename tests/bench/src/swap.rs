@@ -5,10 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use russet_plugin_host::ports::Ports;
-use russet_plugin_host::{
-    ActivePlugin, Grants, InstallRequest, Limits, LoadedPlugin, MemoryRevisions, PluginHost, PluginManager, Staging,
-};
+use russet_plugin_host::{ActivePlugin, Grants, InstallRequest, LoadedPlugin, PluginHost, PluginManager, Staging};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
@@ -44,16 +41,7 @@ pub(crate) struct World {
 impl World {
     /// The gate with its first revision, and its compiled code in a folder.
     pub(crate) async fn new(cache: &Path) -> Result<Self, Failure> {
-        let host = Arc::new(PluginHost::new());
-        let manager = PluginManager::new(
-            plugins::engine(cache)?,
-            Arc::clone(&host),
-            Arc::new(MemoryRevisions::new([TENANT])),
-            plugins::connections()?,
-            Ports::memory(),
-            Limits::default(),
-        )
-        .with_trust(russet_plugin_host::package::Trust::unsigned());
+        let (host, manager) = plugins::manager(cache)?;
         let component = plugins::component("enrollment-gate")?;
         let world = Self {
             host,
