@@ -179,7 +179,7 @@ impl Engine {
 
 /// How long a delivery waits that could not be made, at this attempt.
 fn deferral(attempts: i64) -> SignedDuration {
-    let doubled = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0);
+    let doubled = u32::try_from(attempts.saturating_sub(1).max(0)).unwrap_or(u32::MAX);
     let factor = 2_i32.checked_pow(doubled);
     let wait = factor.and_then(|factor| DEFERRED.checked_mul(factor));
     wait.map_or(DEFERRED_LONGEST, |wait| wait.min(DEFERRED_LONGEST))

@@ -21,8 +21,8 @@ pub enum StoreError {
     /// The revision of a plugin, or another one of its digest, is in quarantine.
     #[error("the revision is in quarantine; activate it by force if what put it there is known and wanted")]
     Quarantined,
-    /// Devices still have it.
-    #[error("devices still have this {0}; take it away from them first")]
+    /// Devices still have it, or are to get it.
+    #[error("devices have this {0} or are to get it; take it away from them, or cancel what delivers it, first")]
     InUse(&'static str),
     /// Several rows go by this name.
     #[error("more than one enrolled {0} goes by this name; use the enrollment id")]

@@ -342,6 +342,12 @@ async fn commands_come_as_json_as_a_property_list_and_as_a_stored_profile() {
         site.send(raw("POST", odd, "text/xml", plist)).await.status,
         StatusCode::BAD_REQUEST
     );
+    let refused = site.admin(Method::DELETE, wifi, None).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text());
+    assert!(refused.text().contains("cancel what delivers it"), "{}", refused.text());
+    let flush = "/v1/tenants/default/devices/C02CMD/flush";
+    let flushed = site.admin(Method::POST, flush, Some(json!({}))).await;
+    assert_eq!(flushed.status, StatusCode::OK, "{}", flushed.text());
     for status in [StatusCode::NO_CONTENT, StatusCode::NOT_FOUND] {
         assert_eq!(site.admin(Method::DELETE, wifi, None).await.status, status);
     }
